@@ -1,0 +1,56 @@
+"""The driver joins an attack to a prediction API and owns the query budget."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from pp_jax.blackbox import API, Metered
+from pp_jax.types import Attack, TransferSet
+
+
+def collect(
+    key: jax.Array,
+    attack: Attack,
+    pool: Any,
+    api: API,
+    *,
+    budget: int,
+    progress: Callable[[int], None] | None = None,
+) -> TransferSet:
+    """Spend the whole budget: ask, answer, tell, until `budget` images have been answered.
+
+    Args:
+        key: randomness of the attack.
+        attack: a query strategy, `init`, `ask`, `tell`.
+        pool: the attacker's public images, (N, H, W, C), at least as many as the budget.
+        api: images in, answers out: a local black box (`BlackBox(...).api()`) or a remote one.
+        budget: the number of queries, at least 1; one image is one query.
+        progress: called with the number of queries answered in each round.
+
+    Returns:
+        The transfer set of exactly `budget` images and answers, on the host.
+
+    Raises:
+        ValueError: for a budget below 1, or a pool that is smaller than the budget (before anything is asked); if the
+            attack has no more questions, or the API returns another number of answers than it was asked for.
+    """
+    meter = Metered(api, budget)
+    if len(pool) < budget:
+        raise ValueError(f"the pool must hold at least as many images as the budget of {budget}, but it holds {len(pool)}")
+    state = attack.init(key, pool)
+    asked, told = [], []
+    while meter.left:
+        images = attack.ask(state)[: meter.left]
+        if len(images) == 0:
+            raise ValueError(f"the attack ran out of questions after {meter.spent} of {budget} queries")
+        answers = np.asarray(meter(images))
+        if len(answers) != len(images):
+            raise ValueError(f"the API must answer every image: {len(images)} asked, {len(answers)} answered")
+        state = attack.tell(state, images, answers)
+        asked.append(np.asarray(images))
+        told.append(answers)
+        if progress is not None:
+            progress(len(images))
+    return TransferSet(np.concatenate(asked), np.concatenate(told))

@@ -1,0 +1,121 @@
+"""The prediction API: a victim behind its defense, and the budget of queries that an attacker may spend on it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pp_jax import perturbation
+from pp_jax.defenses.chain import chain
+from pp_jax.types import Audit, Defense, LogitsFn, Params, Query
+
+API = Callable[[Any], Any]
+"""What an attacker sees of a victim: images (B, H, W, C) in, answers (B, K) out. Local or remote."""
+
+
+class BudgetExhausted(ValueError):
+    """A query beyond the budget."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BlackBox:
+    """A victim and its defense as one pure function: images in, (answers, audit) out; the audit is the owner's.
+
+    Attributes:
+        logits_fn: the victim, `logits_fn(params, image) -> (K,)`; static.
+        params: its parameters.
+        defense: any defense; `chain()` is none.
+        key: the owner's secret key, needed by defenses that draw random numbers.
+        batch_size: how many queries are worked on at once, to bound memory; static.
+    """
+
+    logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
+    params: Params
+    defense: Defense = chain()
+    key: jax.Array | None = None
+    batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, Audit]:
+        """Answer a batch of queries.
+
+        Args:
+            images: (B, H, W, C), uint8 or floating point in [0, 1].
+
+        Returns:
+            The answers ỹ, (B, K), and the `Audit` with the clean posteriors.
+
+        Raises:
+            ValueError: for images of a wrong rank, dtype or range, a random defense without a key, or a surrogate with
+                another number of classes than the victim.
+        """
+        perturbation.check_images(images)
+        answers, audit, outside = _answer(self, images, perturbation.secret(self.defense, self.key))
+        with contextlib.suppress(jax.errors.ConcretizationTypeError):
+            if count := int(outside):
+                raise ValueError(f"floating-point images must be in [0, 1]: {count} of {len(images)} are not")
+        return answers, audit
+
+    def api(self) -> API:
+        """The attacker's view: images in, answers out."""
+        return lambda images: self(images)[0]
+
+
+@jax.jit
+def _answer(box: BlackBox, images: jax.Array, key: jax.Array) -> tuple[jax.Array, Audit, jax.Array]:
+    """Answers, audit, and the number of images out of range."""
+
+    def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        probs = posterior(box.logits_fn, box.params, image)
+        return box.defense(probs, Query(image, perturbation.image_key(key, image))), probs
+
+    answers, probs = perturbation.each(one, box.batch_size, images)
+    return answers, Audit(probs), perturbation.images_outside(images)
+
+
+def posterior(logits_fn: LogitsFn, params: Params, image: jax.Array) -> jax.Array:
+    """softmax(logits_fn(params, image)) of one image, (K,), in float32 or wider."""
+    logits = logits_fn(params, image)
+    return jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+
+
+class Metered:
+    """An API with a budget: one image is one query, always counted, and the budget is never overspent.
+
+    Args:
+        api: images (B, H, W, C) in, answers (B, K) out.
+        budget: how many images may be asked about, at least 1.
+
+    Raises:
+        ValueError: for a budget below 1.
+    """
+
+    def __init__(self, api: API, budget: int) -> None:
+        if not isinstance(budget, int | np.integer) or budget < 1:
+            raise ValueError(f"the query budget must be a whole number of at least 1, not {budget!r}")
+        self._api = api
+        self.budget = int(budget)
+        self.spent = 0
+
+    @property
+    def left(self) -> int:
+        """Queries that remain."""
+        return self.budget - self.spent
+
+    def __call__(self, images: Any) -> Any:
+        """Answer, and count every image.
+
+        Raises:
+            BudgetExhausted: if more images are asked about than remain; then nothing is asked or counted.
+        """
+        if len(images) > self.left:
+            raise BudgetExhausted(
+                f"{len(images)} queries asked, but {self.left} of the budget of {self.budget} remain: nothing was answered"
+            )
+        # Counted before it is asked: a remote API that fails half-way has seen the images.
+        self.spent += len(images)
+        return self._api(images)

@@ -1,0 +1,59 @@
+"""Random noise in logit space, the paper's baseline without any model of the attacker."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from pp_jax import simplex
+from pp_jax.defenses.validation import check_range
+from pp_jax.types import Query
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class RandomNoise:
+    """ỹ ∝ σ(σ⁻¹(y) + δ), δ noise of length ‖δ‖ ≤ ε in logit space (Orekondy et al. 2020, "random noise").
+
+    Guarantees: entries ≥ 0, |Σỹ − 1| ≤ 1e-6, never NaN; one image gets one answer per key, so that repeating a query
+    averages nothing away. No distance in posterior space is promised: a saturated posterior hardly moves.
+
+    Attributes:
+        epsilon: radius ε ≥ 0 of the ball of δ, in logits.
+        norm: the ball's norm, "l1" or "l2"; δ is scaled back onto it where it lies outside; static.
+        distribution: of δ's entries before that, "uniform" on [−ε, ε] or "gaussian" with deviation ε; static.
+
+    Raises:
+        ValueError: for a negative radius, an unknown norm or distribution.
+    """
+
+    epsilon: jax.Array | float
+    norm: Literal["l1", "l2"] = dataclasses.field(default="l1", metadata={"static": True})
+    distribution: Literal["uniform", "gaussian"] = dataclasses.field(default="uniform", metadata={"static": True})
+
+    random = True
+
+    def __post_init__(self) -> None:
+        """Check the parameters where they are known."""
+        check_range("epsilon", self.epsilon, low=0, high=float("inf"))
+        if self.norm not in ("l1", "l2"):
+            raise ValueError(f"norm must be 'l1' or 'l2', not {self.norm!r}")
+        if self.distribution not in ("uniform", "gaussian"):
+            raise ValueError(f"distribution must be 'uniform' or 'gaussian', not {self.distribution!r}")
+
+    def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
+        """Return the answer for one posterior, (K,)."""
+        probs = simplex.working(probs)
+        if self.distribution == "uniform":
+            noise = jax.random.uniform(query.key, probs.shape, probs.dtype, -1, 1)
+        else:
+            noise = jax.random.normal(query.key, probs.shape, probs.dtype)
+        noise = self.epsilon * noise
+        length = jnp.sum(jnp.abs(noise)) if self.norm == "l1" else jnp.sqrt(jnp.sum(noise**2))
+        noise = noise * jnp.where(length > self.epsilon, self.epsilon / jnp.where(length > 0, length, 1), 1)
+        # σ(σ⁻¹(y) + δ) = y e^δ / (y e^δ + 1 − y): no logit of 0 or 1 is ever formed.
+        raised = probs * jnp.exp(noise)
+        noisy = raised / (raised + jnp.maximum(1 - probs, 0))
+        noisy = jnp.where(probs > 0, noisy, 0).astype(probs.dtype)
+        return noisy / jnp.sum(noisy)

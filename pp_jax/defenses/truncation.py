@@ -1,0 +1,100 @@
+"""Truncation: answers that say less. Top-k, rounding, and the label alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from pp_jax import simplex
+from pp_jax.defenses.validation import check_count
+from pp_jax.types import Query
+
+
+def top_1(probs: jax.Array) -> jax.Array:
+    """The one-hot at argmax y, first index on ties, (K,)."""
+    return jax.nn.one_hot(jnp.argmax(probs), probs.shape[-1], dtype=probs.dtype)
+
+
+def _renormalise(answer: jax.Array, probs: jax.Array) -> jax.Array:
+    """Divide by the sum; where truncation left nothing, answer with the label."""
+    total = jnp.sum(answer)
+    return jnp.where(total > 0, answer / jnp.where(total > 0, total, 1), top_1(probs))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TopK:
+    """Keep the k largest entries of y, zero the others; ties are kept lowest class first.
+
+    Guarantees: entries ≥ 0; the argmax is kept; with `renormalise`, |Σỹ − 1| ≤ 1e-6.
+
+    Attributes:
+        k: how many classes are answered, 1 ≤ k; all of them if k ≥ K; static.
+        renormalise: divide by what is left, so that the answer is a posterior; the paper's code does not; static.
+
+    Raises:
+        ValueError: for k below 1.
+    """
+
+    k: int = dataclasses.field(metadata={"static": True})
+    renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    random = False
+
+    def __post_init__(self) -> None:
+        """Check k."""
+        check_count("k", self.k, low=1)
+
+    def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
+        """Return the answer for one posterior, (K,)."""
+        del query
+        probs = simplex.working(probs) if self.renormalise else probs
+        _, kept = jax.lax.top_k(probs, min(self.k, probs.shape[-1]))
+        answer = jnp.where(jnp.zeros(probs.shape, bool).at[kept].set(True), probs, 0)
+        return _renormalise(answer, probs) if self.renormalise else answer
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """Round every entry to d decimals, half to even.
+
+    Guarantees: entries ≥ 0; with `renormalise`, |Σỹ − 1| ≤ 1e-6, and where everything rounds to zero the answer is the
+    label. Classes that round to the same value tie; the lower index wins `argmax`.
+
+    Attributes:
+        decimals: d ≥ 0; static.
+        renormalise: divide by the rounded sum; the paper's code does not; static.
+
+    Raises:
+        ValueError: for d below 0.
+    """
+
+    decimals: int = dataclasses.field(metadata={"static": True})
+    renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    random = False
+
+    def __post_init__(self) -> None:
+        """Check the number of decimals."""
+        check_count("decimals", self.decimals, low=0)
+
+    def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
+        """Return the answer for one posterior, (K,)."""
+        del query
+        probs = simplex.working(probs) if self.renormalise else probs
+        answer = jnp.round(probs, self.decimals)
+        return _renormalise(answer, probs) if self.renormalise else answer
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Top1:
+    """Answer with the label alone: the one-hot at argmax y, first index on ties. The argmax is kept."""
+
+    random = False
+
+    def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
+        """Return the one-hot of one posterior, (K,)."""
+        del query
+        return top_1(simplex.working(probs))

@@ -1,0 +1,147 @@
+"""Distances between posteriors: each is a ball around the clean posterior and the way to its boundary in one object.
+
+    L1   ‖y − ỹ‖₁ ∈ [0, 2]          L2   ‖y − ỹ‖₂ ∈ [0, √2]          KL   Σ y log(y/ỹ) ∈ [0, ∞), in nats
+"""
+
+import dataclasses
+import math
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import rel_entr
+from optax import projections
+
+# Alternating projections stop once the ball is met to within this (the released code's rule), or after that many rounds.
+_PROJECTION_SLACK = 1e-4
+_PROJECTION_ROUNDS = 1000
+
+
+class Distance(Protocol):
+    """A convex distance to the clean posterior, zero there."""
+
+    @property
+    def largest(self) -> float:
+        """The largest value on the simplex: budgets beyond it are refused."""
+
+    def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
+        """dist(y, ỹ) for (K,) and (K,)."""
+
+    def line_search(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """The largest α ∈ [0, 1] with dist(y, y + α(target − y)) ≤ ε."""
+
+    def line_search_vertices(self, probs: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """The same α towards each of the K vertices, (K,)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class L1:
+    """‖y − ỹ‖₁, twice the total variation; in [0, 2]."""
+
+    largest = 2.0
+
+    def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
+        """‖y − ỹ‖₁."""
+        return jnp.sum(jnp.abs(probs - answer), axis=-1)
+
+    def line_search(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """α = min(1, ε/‖target − y‖₁)."""
+        return _ratio(epsilon, self(probs, target))
+
+    def line_search_vertices(self, probs: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """α_k = min(1, ε/(2(1 − y_k)))."""
+        return _ratio(epsilon, 2 * (1 - probs))
+
+    def project(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """`target` moved into the ball and the simplex by alternating Euclidean projections."""
+        return _alternate(probs, target, epsilon, distance=self, onto_ball=projections.projection_l1_ball)
+
+
+@dataclasses.dataclass(frozen=True)
+class L2:
+    """‖y − ỹ‖₂, in [0, √2]."""
+
+    largest = math.sqrt(2)
+
+    def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
+        """‖y − ỹ‖₂."""
+        return jnp.sqrt(jnp.sum((probs - answer) ** 2, axis=-1))
+
+    def line_search(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """α = min(1, ε/‖target − y‖₂)."""
+        return _ratio(epsilon, self(probs, target))
+
+    def line_search_vertices(self, probs: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """α_k = min(1, ε/√(‖y‖² − y_k² + (1 − y_k)²))."""
+        return _ratio(epsilon, jnp.sqrt((1 - probs) ** 2 + jnp.maximum(probs @ probs - probs**2, 0)))
+
+    def project(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """`target` moved into the ball and the simplex by alternating Euclidean projections."""
+        return _alternate(probs, target, epsilon, distance=self, onto_ball=projections.projection_l2_ball)
+
+
+@dataclasses.dataclass(frozen=True)
+class KL:
+    """KL(y‖ỹ) = Σ y log(y/ỹ) in nats, with 0 log 0 = 0; infinite where ỹ = 0 < y."""
+
+    largest = math.inf
+
+    def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
+        """KL(y‖ỹ)."""
+        return jnp.maximum(jnp.sum(rel_entr(probs, answer), axis=-1), 0)
+
+    def line_search(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """α by bisection, to the last bit of the dtype; the divergence grows with α."""
+
+        def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = bounds
+            middle = (low + high) / 2
+            inside = self(probs, probs + middle * (target - probs)) <= epsilon
+            return jnp.where(inside, middle, low), jnp.where(inside, high, middle)
+
+        whole = self(probs, target) <= epsilon
+        bounds = (jnp.zeros((), probs.dtype), jnp.ones((), probs.dtype))
+        low, _ = jax.lax.fori_loop(0, jnp.finfo(probs.dtype).nmant + 2, halve, bounds)
+        return jnp.where(whole, 1, low)
+
+    def line_search_vertices(self, probs: jax.Array, epsilon: jax.Array) -> jax.Array:
+        """α towards each vertex, each by its own bisection."""
+        vertices = jnp.eye(probs.shape[-1], dtype=probs.dtype)
+        return jax.vmap(self.line_search, (None, 0, None))(probs, vertices, epsilon)
+
+
+def check_budget(epsilon: jax.Array | float, distance: Distance) -> None:
+    """Refuse a budget outside [0, largest]; one that `jit` or `vmap` is tracing cannot be seen and passes.
+
+    Raises:
+        ValueError: naming the value and the range.
+    """
+    try:
+        low, high = float(jnp.min(epsilon)), float(jnp.max(epsilon))
+    except (jax.errors.ConcretizationTypeError, TypeError):
+        return
+    if not (low >= 0 and high <= distance.largest):
+        value = low if not low >= 0 else high
+        limit = "" if math.isinf(distance.largest) else f" and at most {distance.largest:.4g}"
+        raise ValueError(f"epsilon must be at least 0{limit} in {type(distance).__name__}, not {value}")
+
+
+def _ratio(epsilon: jax.Array, length: jax.Array) -> jax.Array:
+    """min(1, ε/length), 1 where the length is within ε (also 0/0)."""
+    within = length <= epsilon
+    return jnp.where(within, 1, epsilon / jnp.where(within, 1, length))
+
+
+def _alternate(probs, target, epsilon, *, distance, onto_ball):  # type: ignore[no-untyped-def]
+    """Project by turns on the ball around y and on the simplex until both hold."""
+
+    def outside(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+        point, rounds = carry
+        return (distance(probs, point) > epsilon + _PROJECTION_SLACK) & (rounds < _PROJECTION_ROUNDS)
+
+    def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        point, rounds = carry
+        point = projections.projection_simplex(probs + onto_ball(point - probs, epsilon))
+        return point, rounds + 1
+
+    return jax.lax.while_loop(outside, once, (target, jnp.zeros((), jnp.int32)))[0]

@@ -1,0 +1,10 @@
+"""Gram matrices of a surrogate's log-posterior: the only part of MAD that knows a network exists.
+
+A Gram function has the signature `gram(logits_fn, params, image) -> M`, one image, M an operator or a matrix (K, K).
+"""
+
+from pp_jax.gram.jacobian import jacobian, trainable
+from pp_jax.gram.last_layer import identity, last_layer
+from pp_jax.gram.operator import Dense, Gram, LastLayer, as_operator
+
+__all__ = ["Dense", "Gram", "LastLayer", "as_operator", "identity", "jacobian", "last_layer", "trainable"]

@@ -1,0 +1,141 @@
+"""Gram matrices as linear operators, so that solvers can use their structure.
+
+Every question that a solver asks of a Gram matrix M = GGᵀ is one of five: M v, vᵀM v, the diagonal, one column, all of it.
+`Dense` answers from the stored matrix; `LastLayer` answers in O(K) from the surrogate's posterior.
+"""
+
+import dataclasses
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+
+@runtime_checkable
+class Gram(Protocol):
+    """The Gram matrix M = GGᵀ ∈ R^{K×K} of a surrogate's log-posterior at one image, as an operator."""
+
+    def apply(self, v: jax.Array) -> jax.Array:
+        """M v, shape (K,)."""
+
+    def quadratic(self, v: jax.Array) -> jax.Array:
+        """vᵀM v ≥ 0, a scalar."""
+
+    def diagonal(self) -> jax.Array:
+        """The squared norms ‖Gᵀe_k‖², shape (K,)."""
+
+    def column(self, index: jax.Array) -> jax.Array:
+        """M e_index, shape (K,)."""
+
+    def matrix(self) -> jax.Array:
+        """M itself, shape (K, K)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dense:
+    """A Gram matrix that is stored, `values` of shape (K, K)."""
+
+    values: jax.Array
+
+    def apply(self, v: jax.Array) -> jax.Array:
+        """M v."""
+        return self.values @ v
+
+    def quadratic(self, v: jax.Array) -> jax.Array:
+        """vᵀM v, at least zero also where rounding says otherwise."""
+        return jnp.maximum(v @ (self.values @ v), 0)
+
+    def diagonal(self) -> jax.Array:
+        """The diagonal of M."""
+        return jnp.diagonal(self.values, axis1=-2, axis2=-1)
+
+    def column(self, index: jax.Array) -> jax.Array:
+        """Column `index` of M."""
+        return self.values[:, index]
+
+    def matrix(self) -> jax.Array:
+        """M."""
+        return self.values
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LastLayer:
+    """M = s (I − 1pᵀ)(I − 1pᵀ)ᵀ: the Gram matrix of the weights of a last dense layer, from the posterior p alone.
+
+    Gᵀv is v − (Σv)p (times the features, whose norm is s): every operation is O(K).
+
+    Attributes:
+        p: the surrogate's posterior, (K,).
+        scale: s = ‖h‖² for features h, ‖h‖² + 1 with the bias; 1 where only angles matter.
+    """
+
+    p: jax.Array
+    scale: jax.Array | float = 1.0
+
+    def pull(self, v: jax.Array) -> jax.Array:
+        """Gᵀv up to the features' direction: v − (Σv)p, so that ‖pull(v)‖² = vᵀM v / s, free of cancellation."""
+        return v - jnp.sum(v) * self.p
+
+    def apply(self, v: jax.Array) -> jax.Array:
+        """M v = s(r − pᵀr) with r = v − (Σv)p."""
+        r = self.pull(v)
+        return self.scale * (r - self.p @ r)
+
+    def quadratic(self, v: jax.Array) -> jax.Array:
+        """vᵀM v = s‖v − (Σv)p‖²."""
+        r = self.pull(v)
+        return self.scale * (r @ r)
+
+    def diagonal(self) -> jax.Array:
+        """M_kk = s((1 − p_k)² + Σ_{j≠k} p_j²)."""
+        return self.scale * ((1 - self.p) ** 2 + jnp.maximum(self.p @ self.p - self.p**2, 0))
+
+    def column(self, index: jax.Array) -> jax.Array:
+        """M e_index."""
+        return self.apply(jax.nn.one_hot(index, self.p.shape[-1], dtype=self.p.dtype))
+
+    def matrix(self) -> jax.Array:
+        """M_jk = s(δ_jk − p_j − p_k + ‖p‖²); also for a stack of posteriors (…, K)."""
+        p, scale = self.p, jnp.asarray(self.scale, self.p.dtype)
+        squared = jnp.sum(p**2, axis=-1)[..., None, None]
+        return scale[..., None, None] * (jnp.eye(p.shape[-1], dtype=p.dtype) - p[..., None, :] - p[..., :, None] + squared)
+
+    def __jax_array__(self) -> jax.Array:
+        """The matrix, so that jax.numpy takes the operator for one."""
+        return self.matrix()
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """The matrix, so that NumPy takes the operator for one."""
+        return np.asarray(self.matrix(), dtype=dtype)
+
+
+def as_operator(gram: "Gram | jax.Array | np.ndarray") -> Gram:
+    """Return `gram` as an operator, checking what can be checked of a plain matrix.
+
+    Args:
+        gram: an operator (returned as it is) or a matrix (K, K), symmetric and positive semi-definite.
+
+    Raises:
+        ValueError: if a matrix is not square, or (where its values are known) not finite or not symmetric.
+    """
+    if isinstance(gram, Gram):
+        return gram
+    shape = np.shape(gram)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        raise ValueError(f"a Gram matrix must be square, (K, K), not {shape}")
+    if isinstance(gram, np.ndarray):
+        _check_values(gram)
+    return Dense(jnp.asarray(gram))
+
+
+def _check_values(matrix: np.ndarray) -> None:
+    """Refuse a host matrix that is not finite or not symmetric."""
+    if not np.isfinite(matrix).all():
+        raise ValueError("a Gram matrix must be finite, but it holds NaN or infinity")
+    asymmetry = np.abs(matrix - matrix.T).max()
+    if asymmetry > 1e-4 * max(np.abs(matrix).max(), np.finfo(np.float32).tiny):
+        raise ValueError(f"a Gram matrix must be symmetric, but M and its transpose differ by {asymmetry:.3g}")

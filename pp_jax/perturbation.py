@@ -1,0 +1,133 @@
+"""Defend a batch: the compiled edge around a defense, and around a victim with its defense."""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from pp_jax import simplex
+from pp_jax.types import Defense, Query
+
+
+def perturb(
+    defense: Defense,
+    probs: jax.Array,
+    images: jax.Array,
+    *,
+    key: jax.Array | None = None,
+    batch_size: int | None = None,
+    check: bool = True,
+) -> jax.Array:
+    """Answer a batch of posteriors through a defense, in one compiled program.
+
+    ỹ_i = defense(y_i, Query(x_i, key_i)), key_i derived from `key` and the content of x_i: the same image gets the same
+    answer in every batch and at every place in it (up to the rounding of the surrogate's forward pass, see docs/theory.md).
+
+    Args:
+        defense: any defense; its leaves (ε, surrogate weights) may change without a new compilation.
+        probs: clean posteriors y, (B, K), floating point.
+        images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
+        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        batch_size: how many queries are worked on at once, to bound memory; all of them by default.
+        check: look at the values (one small transfer to the host); shapes are always checked.
+
+    Returns:
+        Answers ỹ, (B, K), in float32 or, for float64 posteriors, float64.
+
+    Raises:
+        ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense without
+            a key, or a surrogate with another number of classes.
+    """
+    check_images(images)
+    if jnp.ndim(probs) != 2 or jnp.shape(probs)[0] != jnp.shape(images)[0]:
+        raise ValueError(f"posteriors must be (B, K) for B = {jnp.shape(images)[0]} images, not {jnp.shape(probs)}")
+    answers, broken = _perturb(defense, jnp.asarray(probs), images, secret(defense, key), batch_size=batch_size)
+    if check:
+        # Inside somebody's jit there are no values to look at.
+        with contextlib.suppress(jax.errors.ConcretizationTypeError):
+            broken.report(len(images))
+    return answers
+
+
+class Broken(NamedTuple):
+    """How many rows of a batch break which requirement."""
+
+    posteriors: jax.Array
+    images: jax.Array
+
+    def report(self, rows: int) -> None:
+        """Raise the first error that was counted, if any."""
+        simplex.report(self.posteriors, rows)
+        if outside := int(self.images):
+            raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {rows} are not")
+
+
+@functools.partial(jax.jit, static_argnames="batch_size")
+def _perturb(
+    defense: Defense, probs: jax.Array, images: jax.Array, key: jax.Array, *, batch_size: int | None
+) -> tuple[jax.Array, Broken]:
+    """Answers (B, K), and what was wrong with the questions."""
+    broken = Broken(simplex.violations(probs), images_outside(images))
+    return each(lambda y, x: defense(y, Query(x, image_key(key, x))), batch_size, probs, images), broken
+
+
+def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Array) -> Any:
+    """Map over the leading axis at once, or `batch_size` rows at a time where that is set and smaller."""
+    if batch_size is None or batch_size >= arrays[0].shape[0]:
+        return jax.vmap(function)(*arrays)
+    return jax.lax.map(lambda rows: function(*rows), arrays, batch_size=batch_size)
+
+
+def secret(defense: Defense, key: jax.Array | None) -> jax.Array:
+    """The key of a batch; any key does for a defense that draws nothing.
+
+    Raises:
+        ValueError: for a random defense without a key.
+    """
+    if key is not None:
+        return key
+    if getattr(defense, "random", False):
+        raise ValueError(f"{type(defense).__name__} draws random numbers: it needs key=jax.random.key(…), not None")
+    return jax.random.key(0)
+
+
+def image_key(key: jax.Array, image: jax.Array) -> jax.Array:
+    """A key for one image: `key` folded with a keyed 64-bit hash of the image's content.
+
+    Equal images get equal keys, whoever asks and whenever; without `key` nobody can tell which images collide.
+    """
+    if image.dtype == jnp.uint8:
+        words = image.astype(jnp.uint32).ravel()
+    else:
+        words = jax.lax.bitcast_convert_type(image.astype(jnp.float32), jnp.uint32).ravel()
+    # A bijective mix (Murmur3's finaliser) first: a plain multiply-add would pass trailing zero bits on.
+    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
+    words = words ^ (words >> 16)
+    weights = jax.random.bits(key, (2, words.size), jnp.uint32) | jnp.uint32(1)
+    low, high = (jnp.sum(words * row, dtype=jnp.uint32) for row in weights)
+    return jax.random.fold_in(jax.random.fold_in(key, low), high)
+
+
+def images_outside(images: jax.Array) -> jax.Array:
+    """The number of floating-point images with a pixel that is not in [0, 1] (NaN included), int32."""
+    if images.dtype == jnp.uint8:
+        return jnp.zeros((), jnp.int32)
+    inside = (images >= 0) & (images <= 1)
+    return jnp.sum(~inside.all(axis=(1, 2, 3)))
+
+
+def check_images(images: jax.Array) -> None:
+    """Refuse images that are not (B, H, W, C), B ≥ 1, of uint8 or floating point.
+
+    Raises:
+        ValueError: naming shape or dtype.
+    """
+    if jnp.ndim(images) != 4 or len(images) == 0:
+        raise ValueError(f"images must have shape (B, H, W, C) with B ≥ 1, not {jnp.shape(images)}")
+    dtype = jnp.result_type(images)
+    if dtype != jnp.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"images must be uint8 or floating point in [0, 1], not {dtype}")
