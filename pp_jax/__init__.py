@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """Steal machine-learning models through their prediction API, and make that fail, in pure JAX.
 
 `perturb(MAD(surrogate, params, epsilon), probs, images)` answers a batch of predictions so that whoever trains on the
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pp_jax._version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax import (
         attacks,
         blackbox,
@@ -36,9 +37,25 @@ if TYPE_CHECKING:
     from pp_jax.perturbation import perturb
 
 _MODULES = (
-    "attacks", "blackbox", "checkpoints", "data", "defenses", "distance", "gram", "metrics", "models", "objective",
-    "oracle", "plots", "records", "report", "simplex", "solvers", "training", "types",
-)  # fmt: skip
+    "attacks",
+    "blackbox",
+    "checkpoints",
+    "data",
+    "defenses",
+    "distance",
+    "gram",
+    "metrics",
+    "models",
+    "objective",
+    "oracle",
+    "plots",
+    "records",
+    "report",
+    "simplex",
+    "solvers",
+    "training",
+    "types",
+)
 _NAMES = {
     "BlackBox": "blackbox",
     "MAD": "defenses",
@@ -51,11 +68,7 @@ _NAMES = {
     "perturb": "perturbation",
 }
 
-__all__ = [
-    "MAD", "BlackBox", "RandomNoise", "ReverseSigmoid", "Rounding", "Top1", "TopK", "__version__", "attacks", "blackbox",
-    "chain", "checkpoints", "data", "defenses", "distance", "gram", "metrics", "models", "objective", "oracle", "perturb",
-    "plots", "records", "report", "simplex", "solvers", "training", "types",
-]  # fmt: skip
+__all__ = ["__version__", *_MODULES, *_NAMES]
 
 
 def __getattr__(name: str) -> Any:

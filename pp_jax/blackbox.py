@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax import perturbation
-from pp_jax.defenses.chain import chain
+from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.types import Audit, Defense, LogitsFn, Params, Query
 
 API = Callable[[Any], Any]
@@ -36,7 +36,7 @@ class BlackBox:
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
     params: Params
-    defense: Defense = chain()
+    defense: Defense = UNDEFENDED
     key: jax.Array | None = None
     batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
 
@@ -114,7 +114,7 @@ class Metered:
         """
         if len(images) > self.left:
             raise BudgetExhausted(
-                f"{len(images)} queries asked, but {self.left} of the budget of {self.budget} remain: nothing was answered"
+                f"{len(images)} queries asked, but {self.left} of the budget of {self.budget} remain: none was answered"
             )
         # Counted before it is asked: a remote API that fails half-way has seen the images.
         self.spent += len(images)

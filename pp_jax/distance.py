@@ -1,10 +1,11 @@
 """Distances between posteriors: each is a ball around the clean posterior and the way to its boundary in one object.
 
-    L1   ‖y − ỹ‖₁ ∈ [0, 2]          L2   ‖y − ỹ‖₂ ∈ [0, √2]          KL   Σ y log(y/ỹ) ∈ [0, ∞), in nats
+L1   ‖y − ỹ‖₁ ∈ [0, 2]          L2   ‖y − ỹ‖₂ ∈ [0, √2]          KL   Σ y log(y/ỹ) ∈ [0, ∞), in nats
 """
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from jax.scipy.special import rel_entr
 from optax import projections
 
-# Alternating projections stop once the ball is met to within this (the released code's rule), or after that many rounds.
+# Alternating projections stop once the ball is met to within this (the released code's rule), or after that many
+# rounds.
 _PROJECTION_SLACK = 1e-4
 _PROJECTION_ROUNDS = 1000
 
@@ -132,7 +134,14 @@ def _ratio(epsilon: jax.Array, length: jax.Array) -> jax.Array:
     return jnp.where(within, 1, epsilon / jnp.where(within, 1, length))
 
 
-def _alternate(probs, target, epsilon, *, distance, onto_ball):  # type: ignore[no-untyped-def]
+def _alternate(
+    probs: jax.Array,
+    target: jax.Array,
+    epsilon: jax.Array,
+    *,
+    distance: Distance,
+    onto_ball: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
     """Project by turns on the ball around y and on the simplex until both hold."""
 
     def outside(carry: tuple[jax.Array, jax.Array]) -> jax.Array:

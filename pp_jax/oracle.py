@@ -1,16 +1,16 @@
 """The oracles of MAD: each names the point y* of the simplex towards which the posterior is pulled.
 
-Signature: `oracle(probs, gram, *, objective, key) -> y*`, one posterior (K,), a Gram operator or matrix (K, K). `extreme`
-and `argmax_preserving` maximise the objective, the other two are the paper's ablations. Each is followed by a line search
-(`pp_jax.solvers.LineSearch`).
+Signature: `oracle(probs, gram, *, objective, key) -> y*`, one posterior (K,), a Gram operator or matrix (K, K).
+`extreme` and `argmax_preserving` maximise the objective, the other two are the paper's ablations. Each is followed by a
+line search (`pp_jax.solvers.LineSearch`).
 
 Where the clean gradient is zero (Gᵀy = 0, for example a surrogate that equals the victim) the angle is undefined and
-every direction is as good as any other: there the oracles fall back on the unnormalised objective ‖Gᵀ(z − y)‖², which is
-defined everywhere.
+every direction is as good as any other: there the oracles fall back on the unnormalised objective ‖Gᵀ(z − y)‖², which
+is defined everywhere.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -77,8 +77,8 @@ def argmax_preserving(
 ) -> jax.Array:
     """The best uniform distribution over a set of classes that contains the top class of y.
 
-    y* ∝ 1_S + 1e-5·e_top with top = argmax y ∈ S: all 2^(K−1) sets up to K = 16; above, S grows greedily by the class that
-    serves the objective best, and the best set met on the way is returned (Orekondy et al. 2020, appendix).
+    y* ∝ 1_S + 1e-5·e_top with top = argmax y ∈ S: all 2^(K−1) sets up to K = 16; above, S grows greedily by the class
+    that serves the objective best, and the best set met on the way is returned (Orekondy et al. 2020, appendix).
 
     Args:
         probs: clean posterior y, (K,).
@@ -170,7 +170,7 @@ def _grow(probs: jax.Array, gram: Gram, objective: Objective) -> jax.Array:
     image, clean, diagonal = gram.apply(probs), gram.quadratic(probs), gram.diagonal()
     start = (1 + TOP_MARGIN) * top
 
-    def add_one(carry, _):  # type: ignore[no-untyped-def]
+    def add_one(carry: Any, _: None) -> Any:
         members, product, form, cross, best_value, best = carry
         total = jnp.sum(members) + 1
         forms = form + 2 * product + diagonal

@@ -24,7 +24,8 @@ def perturb(
     """Answer a batch of posteriors through a defense, in one compiled program.
 
     ỹ_i = defense(y_i, Query(x_i, key_i)), key_i derived from `key` and the content of x_i: the same image gets the same
-    answer in every batch and at every place in it (up to the rounding of the surrogate's forward pass, see docs/theory.md).
+    answer in every batch and at every place in it (up to the rounding of the surrogate's forward pass, see
+    docs/theory.md).
 
     Args:
         defense: any defense; its leaves (ε, surrogate weights) may change without a new compilation.
@@ -38,8 +39,8 @@ def perturb(
         Answers ỹ, (B, K), in float32 or, for float64 posteriors, float64.
 
     Raises:
-        ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense without
-            a key, or a surrogate with another number of classes.
+        ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense
+            without a key, or a surrogate with another number of classes.
     """
     check_images(images)
     if jnp.ndim(probs) != 2 or jnp.shape(probs)[0] != jnp.shape(images)[0]:

@@ -89,11 +89,12 @@ def feasible(
 ) -> jax.Array:
     """Return the answer, made to satisfy every promise in floating point.
 
-    ỹ ← y + min(1, ε/dist(y, z)) (z − y), z the answer clipped at zero and normalised. A distance is convex in ỹ and zero
-    at y, so the step lands inside the ball; rounding is what is left to correct.
+    ỹ ← y + min(1, ε/dist(y, z)) (z − y), z the answer clipped at zero and normalised. A distance is convex in ỹ and
+    zero at y, so the step lands inside the ball; rounding is what is left to correct.
 
     Formal guarantees, in float32 and float64, for every y on the simplex and ε ≥ 0:
-        entries ≥ 0; |Σỹ − 1| ≤ 1e-6; dist(y, ỹ) ≤ ε + 1e-6; with `keep_argmax`, argmax ỹ = argmax y (first index on ties).
+        entries ≥ 0; |Σỹ − 1| ≤ 1e-6; dist(y, ỹ) ≤ ε + 1e-6; with `keep_argmax`, argmax ỹ = argmax y (first
+        index on ties).
 
     Args:
         probs: the clean posterior y, (K,), from `working`.

@@ -1,7 +1,8 @@
 """Training on soft labels: the same few lines fit a victim to its labels and a thief to stolen answers."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -16,8 +17,8 @@ from pp_jax.types import Params
 _STEPS_PER_CALL = 64
 
 
-class Trainable(Protocol):
-    """A network that can be trained, as those of `pp_jax.models`."""
+class Trainable(Hashable, Protocol):
+    """A network that can be trained, as those of `pp_jax.models`; hashable."""
 
     def init(self, key: jax.Array, image_shape: tuple[int, int, int]) -> Params:
         """Fresh parameters for images (H, W, C)."""
@@ -113,7 +114,7 @@ def fit(
     # The device keeps a copy of its own: the buffers of the caller's state are not to be donated.
     carry = jax.tree.map(jnp.array, (state.params, state.optimizer))
     data = (jnp.asarray(images), jnp.asarray(targets))
-    run = _compile(network, optimizer)
+    run = _compiled(network, recipe, steps)
     for epoch in range(state.epoch, recipe.epochs):
         order = jax.random.permutation(jax.random.fold_in(order_key, epoch), len(images))
         losses = []
@@ -121,7 +122,7 @@ def fit(
             carry, loss = run(carry, *data, chunk)
             losses.append(loss)
         if on_epoch is not None:
-            on_epoch(State(*carry, epoch + 1), float(jnp.mean(jnp.concatenate(losses))))
+            on_epoch(State(carry[0], carry[1], epoch + 1), float(jnp.mean(jnp.concatenate(losses))))
     return carry[0]
 
 
@@ -142,7 +143,7 @@ def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def make_step(network: Trainable, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
-    """One pure training step `(params, opt_state), images, targets -> (params, opt_state), loss`, to jit, scan or vmap."""
+    """One pure step `(params, opt_state), images, targets -> (params, opt_state), loss`, to jit, scan or vmap."""
 
     def step(carry: tuple[Params, Any], images: jax.Array, targets: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
         variables, opt_state = carry
@@ -158,12 +159,13 @@ def make_step(network: Trainable, optimizer: optax.GradientTransformation) -> Ca
     return step
 
 
-def _compile(network: Trainable, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
-    """The jitted steps over a chunk of batch indices, (S, B); the carry is donated."""
-    step = make_step(network, optimizer)
+@functools.lru_cache(maxsize=32)
+def _compiled(network: Trainable, recipe: Recipe, steps: int) -> Callable[..., Any]:
+    """The jitted steps over a chunk of batch indices, (S, B); the carry is donated. One program for all cells alike."""
+    step = make_step(network, recipe.optimizer(steps))
 
-    def run(carry, images, targets, indices):  # type: ignore[no-untyped-def]
-        def one(carry, index):  # type: ignore[no-untyped-def]
+    def run(carry: Any, images: jax.Array, targets: jax.Array, indices: jax.Array) -> Any:
+        def one(carry: Any, index: jax.Array) -> Any:
             return step(carry, images[index], targets[index])
 
         if len(indices) == 1:

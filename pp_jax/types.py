@@ -23,8 +23,8 @@ class Query(NamedTuple):
 
     Attributes:
         image: the queried image, (H, W, C), uint8 or floating point in [0, 1].
-        key: randomness of this query alone, derived from the owner's secret key and the image, so that asking again gives
-            the same answer and averaging repeated answers undoes nothing.
+        key: randomness of this query alone, derived from the owner's secret key and the image, so that asking again
+            gives the same answer and averaging repeated answers undoes nothing.
     """
 
     image: jax.Array
@@ -34,8 +34,8 @@ class Query(NamedTuple):
 class Defense(Protocol):
     """A perturbation of one posterior: a frozen dataclass registered as a pytree.
 
-    What a sweep varies (ε, β, surrogate weights) is a leaf, what is structure (oracle, distance) is static: a defense is
-    an argument of `jit`, another ε does not retrace, and `vmap` maps over the defense itself.
+    What a sweep varies (ε, β, surrogate weights) is a leaf, what is structure (oracle, distance) is static: a defense
+    is an argument of `jit`, another ε does not retrace, and `vmap` maps over the defense itself.
     """
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:

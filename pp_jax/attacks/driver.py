@@ -38,7 +38,9 @@ def collect(
     """
     meter = Metered(api, budget)
     if len(pool) < budget:
-        raise ValueError(f"the pool must hold at least as many images as the budget of {budget}, but it holds {len(pool)}")
+        raise ValueError(
+            f"the pool must hold at least as many images as the budget of {budget}, but it holds {len(pool)}"
+        )
     state = attack.init(key, pool)
     asked, told = [], []
     while meter.left:

@@ -74,7 +74,9 @@ class MAD:
         check_budget(self.epsilon, self.distance)
 
     @classmethod
-    def argmax_preserving(cls, logits_fn: LogitsFn, surrogate: Params, epsilon: jax.Array | float, **kwargs: Any) -> "MAD":
+    def argmax_preserving(
+        cls, logits_fn: LogitsFn, surrogate: Params, epsilon: jax.Array | float, **kwargs: Any
+    ) -> "MAD":
         """MAD-argmax: the same under the constraint that the top class stays (no accuracy is lost)."""
         return cls(logits_fn, surrogate, epsilon, solver=LineSearch(oracle.argmax_preserving), **kwargs)
 

@@ -20,7 +20,7 @@ class RandomNoise:
     averages nothing away. No distance in posterior space is promised: a saturated posterior hardly moves.
 
     Attributes:
-        epsilon: radius ε ≥ 0 of the ball of δ, in logits.
+        radius: ε ≥ 0, of the ball of δ, in logits (not a budget of the posterior).
         norm: the ball's norm, "l1" or "l2"; δ is scaled back onto it where it lies outside; static.
         distribution: of δ's entries before that, "uniform" on [−ε, ε] or "gaussian" with deviation ε; static.
 
@@ -28,7 +28,7 @@ class RandomNoise:
         ValueError: for a negative radius, an unknown norm or distribution.
     """
 
-    epsilon: jax.Array | float
+    radius: jax.Array | float
     norm: Literal["l1", "l2"] = dataclasses.field(default="l1", metadata={"static": True})
     distribution: Literal["uniform", "gaussian"] = dataclasses.field(default="uniform", metadata={"static": True})
 
@@ -36,7 +36,7 @@ class RandomNoise:
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""
-        check_range("epsilon", self.epsilon, low=0, high=float("inf"))
+        check_range("radius", self.radius, low=0, high=float("inf"))
         if self.norm not in ("l1", "l2"):
             raise ValueError(f"norm must be 'l1' or 'l2', not {self.norm!r}")
         if self.distribution not in ("uniform", "gaussian"):
@@ -49,9 +49,9 @@ class RandomNoise:
             noise = jax.random.uniform(query.key, probs.shape, probs.dtype, -1, 1)
         else:
             noise = jax.random.normal(query.key, probs.shape, probs.dtype)
-        noise = self.epsilon * noise
+        noise = self.radius * noise
         length = jnp.sum(jnp.abs(noise)) if self.norm == "l1" else jnp.sqrt(jnp.sum(noise**2))
-        noise = noise * jnp.where(length > self.epsilon, self.epsilon / jnp.where(length > 0, length, 1), 1)
+        noise = noise * jnp.where(length > self.radius, self.radius / jnp.where(length > 0, length, 1), 1)
         # σ(σ⁻¹(y) + δ) = y e^δ / (y e^δ + 1 − y): no logit of 0 or 1 is ever formed.
         raised = probs * jnp.exp(noise)
         noisy = raised / (raised + jnp.maximum(1 - probs, 0))

@@ -15,7 +15,8 @@ from pp_jax.types import Query
 class ReverseSigmoid:
     """ỹ ∝ y − β[σ(γ σ⁻¹(y)) − ½], element by element: high entries fall, low entries rise.
 
-    Guarantees: entries ≥ 0 and |Σỹ − 1| ≤ 1e-6; deterministic; never NaN (σ⁻¹(0) = −∞ and σ⁻¹(1) = ∞ have their limits).
+    Guarantees: entries ≥ 0 and |Σỹ − 1| ≤ 1e-6; deterministic; never NaN (σ⁻¹(0) = −∞ and σ⁻¹(1) = ∞ have their
+        limits).
     It promises no distance and does not keep every argmax: at β = 1 a one-hot becomes uniform.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Gram matrices as linear operators, so that solvers can use their structure.
 
-Every question that a solver asks of a Gram matrix M = GGᵀ is one of five: M v, vᵀM v, the diagonal, one column, all of it.
-`Dense` answers from the stored matrix; `LastLayer` answers in O(K) from the surrogate's posterior.
+Every question that a solver asks of a Gram matrix M = GGᵀ is one of five: M v, vᵀM v, the diagonal, one column, all of
+it. `Dense` answers from the stored matrix; `LastLayer` answers in O(K) from the surrogate's posterior.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 
 
 @runtime_checkable
@@ -102,7 +101,9 @@ class LastLayer:
         """M_jk = s(δ_jk − p_j − p_k + ‖p‖²); also for a stack of posteriors (…, K)."""
         p, scale = self.p, jnp.asarray(self.scale, self.p.dtype)
         squared = jnp.sum(p**2, axis=-1)[..., None, None]
-        return scale[..., None, None] * (jnp.eye(p.shape[-1], dtype=p.dtype) - p[..., None, :] - p[..., :, None] + squared)
+        return scale[..., None, None] * (
+            jnp.eye(p.shape[-1], dtype=p.dtype) - p[..., None, :] - p[..., :, None] + squared
+        )
 
     def __jax_array__(self) -> jax.Array:
         """The matrix, so that jax.numpy takes the operator for one."""

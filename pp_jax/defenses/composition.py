@@ -33,3 +33,6 @@ class Chain:
 def chain(*defenses: Defense) -> Chain:
     """Compose defenses: `chain(a, b)` answers b(a(y)); `chain()` is the identity, the undefended victim."""
     return Chain(defenses)
+
+
+UNDEFENDED = Chain()

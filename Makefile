@@ -1,0 +1,59 @@
+# `make demo` and `make test` do all their own set-up; they need Python >= 3.11 with pip and venv, make and git.
+PYTHON ?= python3
+VENV ?= .venv
+RUNS ?= runs
+# Versions that were tested together; `make CONSTRAINTS=` takes the newest ones that setup.cfg allows.
+CONSTRAINTS ?= constraints.txt
+export TFDS_DATA_DIR ?= $(CURDIR)/data
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
+
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+DEMO := --victim.epochs 2 --attack.budget 4000 --attack.epochs 6 --folder demo
+
+.PHONY: help demo data test test-slow lint types wheel bench reference clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: data  ## steal MNIST's LeNet through every defense: table, tradeoff.png and report.html in runs/demo
+	$(PY) experiments/tradeoff.py $(DEMO) --runs $(RUNS)
+
+data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
+	$(PY) -m pp_jax.data prepare mnist
+	$(PY) -m pp_jax.data prepare font_letters
+
+test: $(VENV)/test  ## the tests, under 8 minutes on 2 cores
+	$(PY) -m pytest
+
+test-slow: $(VENV)/test  ## the tests that take longer
+	$(PY) -m pytest -m slow
+
+lint: $(VENV)/dev  ## ruff: lint and format
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/dev  ## mypy
+	$(VENV)/bin/mypy
+
+wheel: $(VENV)/dev  ## build the wheel and try it alone in an empty environment
+	PYTHON=$(PY) CONSTRAINTS=$(CONSTRAINTS) .ci/try-wheel
+
+bench: $(VENV)/bench  ## benchmarks against PyTorch and against ourselves: a table and runs/bench.json
+	$(PY) experiments/benchmarks/run.py --out $(RUNS)/bench.json
+
+reference: data  ## the README's full-size table (hours on 2 cores); notMNIST must have been prepared
+	$(PY) experiments/tradeoff.py --attack.pool notmnist --seeds 0 1 2 --folder reference --runs $(RUNS)
+
+clean:  ## remove the environment, caches and builds; data and results stay
+	rm -rf $(VENV) .jax_cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/test $(VENV)/dev $(VENV)/bench: $(VENV)/%: $(VENV)/base
+	$(PIP) -e '.[$*]'
+	@touch $@
