@@ -18,21 +18,8 @@ from typing import Any, Literal
 
 import train_victim
 import tyro
+from defenses import Defense
 from train_victim import Model, Trained, Victim
-
-DefenseName = Literal[
-    "none", "mad", "mad_argmax", "reverse_sigmoid", "random_noise", "top_k", "rounding", "top_1"
-]  # fmt: skip
-_PARAMETERS: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "mad": ("epsilon",),
-    "mad_argmax": ("epsilon",),
-    "reverse_sigmoid": ("beta", "gamma"),
-    "random_noise": ("radius",),
-    "top_k": ("k",),
-    "rounding": ("decimals",),
-    "top_1": (),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,46 +42,6 @@ class Attack:
     """Of SGD."""
     momentum: float = 0.5
     """Of SGD."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Defense:
-    """A defense by name; only its own parameters count."""
-
-    name: DefenseName = "mad"
-    """Which defense."""
-    epsilon: float = 0.99
-    """MAD: L1 budget, 0 to 2."""
-    beta: float = 1.0
-    """Reverse sigmoid: magnitude, 0 to 1."""
-    gamma: float = 0.2
-    """Reverse sigmoid: slope (.2 for MNIST)."""
-    radius: float = 50.0
-    """Random noise: L1 radius in logit space."""
-    k: int = 3
-    """Top-k: classes answered."""
-    decimals: int = 1
-    """Rounding: decimals kept."""
-
-    def settings(self) -> dict[str, Any]:
-        """Name and parameters that matter, as a record has them."""
-        return {"name": self.name, **{name: getattr(self, name) for name in _PARAMETERS[self.name]}}
-
-    def build(self, network: Any, surrogate: Any) -> Any:
-        """The defense itself; `surrogate` are the parameters of MAD's stand-in for the thief."""
-        import pp_jax
-
-        makers: dict[str, Callable[[], Any]] = {
-            "none": lambda: pp_jax.chain(),
-            "mad": lambda: pp_jax.MAD(network, surrogate, self.epsilon),
-            "mad_argmax": lambda: pp_jax.MAD.argmax_preserving(network, surrogate, self.epsilon),
-            "reverse_sigmoid": lambda: pp_jax.ReverseSigmoid(self.beta, self.gamma),
-            "random_noise": lambda: pp_jax.RandomNoise(self.radius),
-            "top_k": lambda: pp_jax.TopK(self.k),
-            "rounding": lambda: pp_jax.Rounding(self.decimals),
-            "top_1": pp_jax.Top1,
-        }
-        return makers[self.name]()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,14 +10,15 @@ cores, a cell takes 45 s there. A killed run resumes where it stopped: finished 
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import plot
 import steal
 import tyro
-from steal import Attack, Defense
+from defenses import Defense
+from steal import Attack
 from train_victim import Victim
 
 
@@ -79,20 +80,19 @@ class Config:
         ]
 
 
-def run(config: Config) -> list[Any]:
+def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
     """Compute every cell that is missing, with progress; the records of all."""
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from pp_jax import records
 
-    cells = config.cells()
-    records.check_writable(config.runs / config.folder)
-    found = [records.find(config.runs / config.folder, cell.settings()) for cell in cells]
+    records.check_writable(cells[0].runs / folder)
+    found = [records.find(cell.runs / folder, cell.settings()) for cell in cells]
     if all(found):
         return found
     steal.load(cells[0])
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
-        epochs = config.attack.epochs
+        epochs = cells[0].attack.epochs
         bar = bars.add_task("stealing", total=len(cells) * epochs)
         done = []
         for number, cell in enumerate(cells):
@@ -101,7 +101,7 @@ def run(config: Config) -> list[Any]:
             def hear(epoch: int, number: int = number) -> None:
                 bars.update(bar, completed=number * epochs + epoch)
 
-            done.append(found[number] or steal.run(cell, folder=config.folder, on_epoch=hear))
+            done.append(found[number] or steal.run(cell, folder=folder, on_epoch=hear))
         bars.update(bar, description="stealing", completed=len(cells) * epochs)
     return done
 
@@ -116,7 +116,7 @@ def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
     try:
-        run(config)
+        run(config.cells(), config.folder)
         paths = plot.run(plot.Config(config.runs / config.folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

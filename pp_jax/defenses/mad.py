@@ -27,6 +27,9 @@ class Solver(Protocol):
     def random(self) -> bool:
         """Whether the answer depends on the query's key."""
 
+    def check(self, distance: Distance) -> None:
+        """Raise ValueError for a distance that the solver does not support."""
+
     def __call__(
         self, probs: jax.Array, gram: Any, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
@@ -59,7 +62,7 @@ class MAD:
         gram: a function of `pp_jax.gram`; static.
 
     Raises:
-        ValueError: for a budget out of range; at the first call for a surrogate with another number of classes.
+        ValueError: for a budget out of range, or a distance that the solver does not support; at the first call for a surrogate with another number of classes.
     """
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
@@ -70,7 +73,8 @@ class MAD:
     gram: GramFn = dataclasses.field(default=grams.last_layer, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        """Check the budget where it is known."""
+        """Check the distance, and the budget where it is known."""
+        self.solver.check(self.distance)
         check_budget(self.epsilon, self.distance)
 
     @classmethod

@@ -6,7 +6,7 @@ import jax
 
 from pp_jax import objective as objectives
 from pp_jax import oracle as oracles
-from pp_jax.distance import Distance
+from pp_jax.distance import L1, L2, Distance
 from pp_jax.gram.operator import Gram, as_operator
 
 
@@ -33,6 +33,9 @@ class LineSearch:
         """Check the combination."""
         if self.interpolate_first and self.oracle is not oracles.extreme:
             raise ValueError(f"interpolate_first needs the oracle `extreme`, not `{_name(self.oracle)}`")
+
+    def check(self, distance: Distance) -> None:
+        """Every distance has a line search."""
 
     @property
     def keep_argmax(self) -> bool:
@@ -69,6 +72,11 @@ class Projection:
     oracle: oracles.Oracle = oracles.extreme
     objective: oracles.Objective = objectives.angular
 
+    def check(self, distance: Distance) -> None:
+        """Refuse a distance without a Euclidean projection (KL)."""
+        if not isinstance(distance, L1 | L2):
+            raise ValueError(f"Projection needs the distance L1 or L2, not {type(distance).__name__}")
+
     @property
     def keep_argmax(self) -> bool:
         """A projection may reorder classes: the top class is not promised."""
@@ -82,13 +90,9 @@ class Projection:
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
-        """Return ỹ, (K,), for one posterior.
-
-        Raises:
-            ValueError: for a distance without a Euclidean projection (KL).
-        """
-        if not hasattr(distance, "project"):
-            raise ValueError(f"Projection needs L1 or L2, not {type(distance).__name__}")
+        """Return ỹ, (K,), for one posterior."""
+        self.check(distance)
+        assert isinstance(distance, L1 | L2)
         target = self.oracle(probs, as_operator(gram), objective=self.objective, key=key)
         return distance.project(probs, target, epsilon)
 

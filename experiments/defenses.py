@@ -1,0 +1,116 @@
+"""Every defense of the experiments by name, from a configuration to the library's object."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+Name = Literal[
+    "none",
+    "mad",
+    "mad_argmax",
+    "mad_interpolated",
+    "mad_exact",
+    "min_inner",
+    "least_likely",
+    "next_class",
+    "constant_class",
+    "random_class",
+    "second_likeliest",
+    "reverse_sigmoid",
+    "random_noise",
+    "top_k",
+    "rounding",
+    "top_1",
+]
+
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "reverse_sigmoid": ("beta", "gamma"),
+    "random_noise": ("radius",),
+    "top_k": ("k",),
+    "rounding": ("decimals",),
+    "top_1": (),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Defense:
+    """A defense by name; only its own parameters count."""
+
+    name: Name = "mad"
+    """Which defense; those from `mad` to `second_likeliest` move the posterior by epsilon."""
+    epsilon: float = 0.99
+    """L1 budget of those, 0 to 2."""
+    beta: float = 1.0
+    """Reverse sigmoid: magnitude, 0 to 1."""
+    gamma: float = 0.2
+    """Reverse sigmoid: slope (.2 for MNIST)."""
+    radius: float = 50.0
+    """Random noise: L1 radius in logit space."""
+    k: int = 3
+    """Top-k: classes answered."""
+    decimals: int = 1
+    """Rounding: decimals kept."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and parameters that matter, as a record has them."""
+        return {"name": self.name, **{name: getattr(self, name) for name in _PARAMETERS.get(self.name, ("epsilon",))}}
+
+    def build(self, network: Any, surrogate: Any) -> Any:
+        """The defense itself; `surrogate` are the parameters of MAD's stand-in for the thief."""
+        import pp_jax
+        from pp_jax import gram, oracle, solvers
+
+        def towards(target: Callable[..., Any]) -> Any:
+            """A rule that asks nothing of a surrogate."""
+            return pp_jax.MAD(network, surrogate, self.epsilon, solver=solvers.LineSearch(target), gram=gram.identity)
+
+        makers: dict[str, Callable[[], Any]] = {
+            "none": lambda: pp_jax.chain(),
+            "mad": lambda: pp_jax.MAD(network, surrogate, self.epsilon),
+            "mad_argmax": lambda: pp_jax.MAD.argmax_preserving(network, surrogate, self.epsilon),
+            "mad_interpolated": lambda: pp_jax.MAD(
+                network, surrogate, self.epsilon, solver=solvers.LineSearch(interpolate_first=True)
+            ),
+            "mad_exact": lambda: pp_jax.MAD(network, surrogate, self.epsilon, solver=solvers.MaxAngle()),
+            "min_inner": lambda: pp_jax.MAD(network, surrogate, self.epsilon, solver=solvers.MinInner()),
+            "least_likely": lambda: towards(oracle.least_likely),
+            "next_class": lambda: towards(next_class),
+            "constant_class": lambda: towards(constant_class),
+            "random_class": lambda: towards(oracle.random_vertex),
+            "second_likeliest": lambda: towards(second_likeliest),
+            "reverse_sigmoid": lambda: pp_jax.ReverseSigmoid(self.beta, self.gamma),
+            "random_noise": lambda: pp_jax.RandomNoise(self.radius),
+            "top_k": lambda: pp_jax.TopK(self.k),
+            "rounding": lambda: pp_jax.Rounding(self.decimals),
+            "top_1": pp_jax.Top1,
+        }
+        return makers[self.name]()
+
+
+def next_class(probs: Any, gram: Any, *, objective: Any, key: Any) -> Any:
+    """The class after the top class: one fixed permutation of the classes."""
+    import jax
+    import jax.numpy as jnp
+
+    del gram, objective, key
+    classes = probs.shape[-1]
+    return jax.nn.one_hot((jnp.argmax(probs) + 1) % classes, classes, dtype=probs.dtype)
+
+
+def constant_class(probs: Any, gram: Any, *, objective: Any, key: Any) -> Any:
+    """Class 0, whatever was asked; the next one for images of class 0 itself."""
+    import jax
+    import jax.numpy as jnp
+
+    del gram, objective, key
+    return jax.nn.one_hot(jnp.where(jnp.argmax(probs) == 0, 1, 0), probs.shape[-1], dtype=probs.dtype)
+
+
+def second_likeliest(probs: Any, gram: Any, *, objective: Any, key: Any) -> Any:
+    """The runner-up."""
+    import jax
+
+    del gram, objective, key
+    _, order = jax.lax.top_k(probs, 2)
+    return jax.nn.one_hot(order[1], probs.shape[-1], dtype=probs.dtype)
