@@ -1,0 +1,24 @@
+"""Flax networks behind the library's logits-function contract; the only package that imports Flax."""
+
+from pp_jax.models.conv import conv, max_pool_2x2
+from pp_jax.models.lenet import LeNet, lenet
+from pp_jax.models.network import Network
+from pp_jax.models.resnet import ResNet, resnet18, resnet34, resnet50
+from pp_jax.models.vgg import VGG16BN, vgg16_bn
+from pp_jax.models.wrn import WRN, wrn_40_2
+
+__all__ = [
+    "VGG16BN",
+    "WRN",
+    "LeNet",
+    "Network",
+    "ResNet",
+    "conv",
+    "lenet",
+    "max_pool_2x2",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "vgg16_bn",
+    "wrn_40_2",
+]
