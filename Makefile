@@ -9,7 +9,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
-DEMO := --victim.epochs 2 --attack.budget 4000 --attack.epochs 6 --folder demo
+DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
 .PHONY: help demo data test test-slow lint types wheel bench reference clean
 
@@ -20,8 +20,7 @@ demo: data  ## steal MNIST's LeNet through every defense: table, tradeoff.png an
 	$(PY) experiments/tradeoff.py $(DEMO) --runs $(RUNS)
 
 data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
-	$(PY) -m pp_jax.data prepare mnist
-	$(PY) -m pp_jax.data prepare font_letters
+	$(PY) -m pp_jax.data prepare mnist font_letters
 
 test: $(VENV)/test  ## the tests, under 8 minutes on 2 cores
 	$(PY) -m pytest

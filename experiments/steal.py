@@ -86,9 +86,8 @@ def run(config: Config, *, folder: str = "steal", on_epoch: Callable[[int], None
     stolen = attacks.collect(attack_key, attacks.Knockoff(), pool.images, box.api(), budget=config.attack.budget)
     clock.append(time.perf_counter())
     targets = stolen.answers if config.attack.labels == "soft" else stolen.answers.argmax(axis=1)
-    recipe = training.Recipe(
-        config.attack.epochs, config.attack.batch_size, config.attack.learning_rate, config.attack.momentum
-    )
+    names = ("epochs", "batch_size", "learning_rate", "momentum")
+    recipe = training.Recipe(**{name: getattr(config.attack, name) for name in names})
     hear = (lambda state, _: on_epoch(state.epoch)) if on_epoch else None
     params = training.fit(thief_key, thief, stolen.images, targets, recipe, on_epoch=hear)
     clock.append(time.perf_counter())

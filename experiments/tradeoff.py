@@ -30,7 +30,7 @@ class Grid:
     """MAD: L1 budgets ε. At exactly 1 a saturated posterior ties with its poison: use .99."""
     mad_argmax: tuple[float, ...] = (0.5, 0.99, 1.5)
     """MAD-argmax: L1 budgets ε."""
-    reverse_sigmoid: tuple[float, ...] = (0.4, 0.6, 1.0)
+    reverse_sigmoid: tuple[float, ...] = (0.6, 1.0)
     """Reverse sigmoid: magnitudes β."""
     gamma: float = 0.2
     """Reverse sigmoid: slope γ."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from pp_jax import perturbation
 from pp_jax.defenses.composition import UNDEFENDED
+from pp_jax.pytree import pytree
 from pp_jax.types import Audit, Defense, LogitsFn, Params, Query
 
 API = Callable[[Any], Any]
@@ -21,7 +22,7 @@ class BudgetExhausted(ValueError):
     """A query beyond the budget."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class BlackBox:
     """A victim and its defense as one pure function: images in, (answers, audit) out; the audit is the owner's.
@@ -54,7 +55,8 @@ class BlackBox:
                 another number of classes than the victim.
         """
         perturbation.check_images(images)
-        answers, audit, outside = _answer(self, images, perturbation.secret(self.defense, self.key))
+        perturbation.check_key(self.defense, self.key)
+        answers, audit, outside = _answer(self, images)
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
             if count := int(outside):
                 raise ValueError(f"floating-point images must be in [0, 1]: {count} of {len(images)} are not")
@@ -66,8 +68,9 @@ class BlackBox:
 
 
 @jax.jit
-def _answer(box: BlackBox, images: jax.Array, key: jax.Array) -> tuple[jax.Array, Audit, jax.Array]:
+def _answer(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, jax.Array]:
     """Answers, audit, and the number of images out of range."""
+    key = jax.random.key(0) if box.key is None else box.key
 
     def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
         probs = posterior(box.logits_fn, box.params, image)

@@ -125,7 +125,7 @@ def check_budget(epsilon: jax.Array | float, distance: Distance) -> None:
     if not (low >= 0 and high <= distance.largest):
         value = low if not low >= 0 else high
         limit = "" if math.isinf(distance.largest) else f" and at most {distance.largest:.4g}"
-        raise ValueError(f"epsilon must be at least 0{limit} in {type(distance).__name__}, not {value}")
+        raise ValueError(f"epsilon must be at least 0{limit} in {type(distance).__name__}, not {value:.6g}")
 
 
 def _ratio(epsilon: jax.Array, length: jax.Array) -> jax.Array:
@@ -142,15 +142,18 @@ def _alternate(
     distance: Distance,
     onto_ball: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> jax.Array:
-    """Project by turns on the ball around y and on the simplex until both hold."""
+    """Project by turns on the ball around y and on the simplex until both hold; an empty ball is y itself."""
+    # The projections divide by the radius.
+    radius = jnp.where(epsilon > 0, epsilon, 1)
 
     def outside(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
         point, rounds = carry
-        return (distance(probs, point) > epsilon + _PROJECTION_SLACK) & (rounds < _PROJECTION_ROUNDS)
+        return (distance(probs, point) > radius + _PROJECTION_SLACK) & (rounds < _PROJECTION_ROUNDS)
 
     def once(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         point, rounds = carry
-        point = projections.projection_simplex(probs + onto_ball(point - probs, epsilon))
+        point = projections.projection_simplex(probs + onto_ball(point - probs, radius))
         return point, rounds + 1
 
-    return jax.lax.while_loop(outside, once, (target, jnp.zeros((), jnp.int32)))[0]
+    point, _ = jax.lax.while_loop(outside, once, (target, jnp.zeros((), jnp.int32)))
+    return jnp.where(epsilon > 0, point, probs)

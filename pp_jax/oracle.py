@@ -151,8 +151,10 @@ def _enumerate(probs: jax.Array, gram: Gram, objective: Objective) -> jax.Array:
     cross = weight * ((lows @ image[:split])[:, None] + (highs @ image[split:])[None, :])
     candidate = weight**2 * (within_low[:, None] + within_high[None, :] + 2 * between)
     clean = gram.quadratic(probs)
-    best = jnp.argmax(_judge(objective, cross, jnp.maximum(candidate, 0), clean))
-    row, column = best // len(high), best % len(high)
+    values = _judge(objective, cross, jnp.maximum(candidate, 0), clean)
+    # By rows, with the same tie rule: one argmax over all pairs would take most of the oracle's time on a CPU.
+    row = jnp.argmax(jnp.max(values, axis=1))
+    column = jnp.argmax(values[row])
     members = jnp.concatenate([lows[row], highs[column]])
     return (members / jnp.sum(members))[order]
 

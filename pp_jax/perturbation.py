@@ -43,9 +43,11 @@ def perturb(
             without a key, or a surrogate with another number of classes.
     """
     check_images(images)
-    if jnp.ndim(probs) != 2 or jnp.shape(probs)[0] != jnp.shape(images)[0]:
-        raise ValueError(f"posteriors must be (B, K) for B = {jnp.shape(images)[0]} images, not {jnp.shape(probs)}")
-    answers, broken = _perturb(defense, jnp.asarray(probs), images, secret(defense, key), batch_size=batch_size)
+    simplex.check_form(probs)
+    if len(probs) != len(images):
+        raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
+    check_key(defense, key)
+    answers, broken = _perturb(defense, jnp.asarray(probs), images, key, batch_size=batch_size)
     if check:
         # Inside somebody's jit there are no values to look at.
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
@@ -68,9 +70,10 @@ class Broken(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="batch_size")
 def _perturb(
-    defense: Defense, probs: jax.Array, images: jax.Array, key: jax.Array, *, batch_size: int | None
+    defense: Defense, probs: jax.Array, images: jax.Array, key: jax.Array | None, *, batch_size: int | None
 ) -> tuple[jax.Array, Broken]:
     """Answers (B, K), and what was wrong with the questions."""
+    key = jax.random.key(0) if key is None else key
     broken = Broken(simplex.violations(probs), images_outside(images))
     return each(lambda y, x: defense(y, Query(x, image_key(key, x))), batch_size, probs, images), broken
 
@@ -82,17 +85,14 @@ def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Arra
     return jax.lax.map(lambda rows: function(*rows), arrays, batch_size=batch_size)
 
 
-def secret(defense: Defense, key: jax.Array | None) -> jax.Array:
-    """The key of a batch; any key does for a defense that draws nothing.
+def check_key(defense: Defense, key: jax.Array | None) -> None:
+    """Refuse a random defense without a key.
 
     Raises:
-        ValueError: for a random defense without a key.
+        ValueError: naming the defense.
     """
-    if key is not None:
-        return key
-    if getattr(defense, "random", False):
+    if key is None and getattr(defense, "random", False):
         raise ValueError(f"{type(defense).__name__} draws random numbers: it needs key=jax.random.key(…), not None")
-    return jax.random.key(0)
 
 
 def image_key(key: jax.Array, image: jax.Array) -> jax.Array:

@@ -48,11 +48,20 @@ def check(probs: jax.Array) -> None:
     Raises:
         ValueError: naming how many rows break which requirement.
     """
+    check_form(probs)
+    report(violations(jnp.asarray(probs)), jnp.shape(probs)[0])
+
+
+def check_form(probs: jax.Array) -> None:
+    """Refuse what cannot be posteriors by shape or dtype.
+
+    Raises:
+        ValueError: naming shape or dtype.
+    """
     if jnp.ndim(probs) != 2 or jnp.shape(probs)[-1] < 2:
         raise ValueError(f"posteriors must have shape (B, K) with K ≥ 2, not {jnp.shape(probs)}")
     if not jnp.issubdtype(jnp.result_type(probs), jnp.floating):
         raise ValueError(f"posteriors must be floating point, not {jnp.result_type(probs)}")
-    report(violations(jnp.asarray(probs)), jnp.shape(probs)[0])
 
 
 def report(counts: jax.Array, rows: int) -> None:

@@ -4,10 +4,11 @@ import dataclasses
 
 import jax
 
+from pp_jax.pytree import pytree
 from pp_jax.types import Defense, Query
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """Defenses applied one after the other, each to the answer of the one before; made by `chain`.

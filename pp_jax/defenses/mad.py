@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from pp_jax import gram as grams
 from pp_jax import oracle, simplex
 from pp_jax.distance import L1, Distance, check_budget
+from pp_jax.pytree import pytree
 from pp_jax.solvers.heuristic import LineSearch
 from pp_jax.types import LogitsFn, Params, Query
 
@@ -36,7 +37,7 @@ class Solver(Protocol):
         """Return ỹ, (K,)."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class MAD:
     """Poison a posterior so that the attacker's gradient turns as far as the budget allows.
@@ -62,7 +63,8 @@ class MAD:
         gram: a function of `pp_jax.gram`; static.
 
     Raises:
-        ValueError: for a budget out of range, or a distance that the solver does not support; at the first call for a surrogate with another number of classes.
+        ValueError: for a budget out of range, or a distance that the solver does not support; at the first call for a
+            surrogate with another number of classes.
     """
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})

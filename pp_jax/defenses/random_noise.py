@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from pp_jax import simplex
 from pp_jax.defenses.validation import check_range
+from pp_jax.pytree import pytree
 from pp_jax.types import Query
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class RandomNoise:
     """ỹ ∝ σ(σ⁻¹(y) + δ), δ noise of length ‖δ‖ ≤ ε in logit space (Orekondy et al. 2020, "random noise").

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from pp_jax import simplex
 from pp_jax.defenses.validation import check_range
+from pp_jax.pytree import pytree
 from pp_jax.types import Query
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class ReverseSigmoid:
     """ỹ ∝ y − β[σ(γ σ⁻¹(y)) − ½], element by element: high entries fall, low entries rise.

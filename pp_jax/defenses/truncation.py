@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from pp_jax import simplex
 from pp_jax.defenses.validation import check_count
+from pp_jax.pytree import pytree
 from pp_jax.types import Query
 
 
@@ -21,7 +22,7 @@ def _renormalise(answer: jax.Array, probs: jax.Array) -> jax.Array:
     return jnp.where(total > 0, answer / jnp.where(total > 0, total, 1), top_1(probs))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class TopK:
     """Keep the k largest entries of y, zero the others; ties are kept lowest class first.
@@ -54,7 +55,7 @@ class TopK:
         return _renormalise(answer, probs) if self.renormalise else answer
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Rounding:
     """Round every entry to d decimals, half to even.
@@ -83,11 +84,13 @@ class Rounding:
         """Return the answer for one posterior, (K,)."""
         del query
         probs = simplex.working(probs) if self.renormalise else probs
-        answer = jnp.round(probs, self.decimals)
+        # Hidden from XLA, which would multiply by 10⁻ᵈ (not a binary number) and so miss the decimal by a rounding.
+        scale = jax.lax.optimization_barrier(jnp.asarray(10.0**self.decimals, probs.dtype))
+        answer = jnp.round(probs * scale) / scale
         return _renormalise(answer, probs) if self.renormalise else answer
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Top1:
     """Answer with the label alone: the one-hot at argmax y, first index on ties. The argmax is kept."""

@@ -67,5 +67,8 @@ def jacobian(logits_fn: LogitsFn, params: Params, image: jax.Array, *, where: Wh
         logits = logits_fn(restore(leaves), image)
         return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
-    blocks = [block.reshape(block.shape[0], -1) for block in jax.jacrev(log_posterior)(chosen)]
+    def rows(block: jax.Array) -> jax.Array:
+        return block.reshape(block.shape[0], -1).astype(jnp.promote_types(block.dtype, jnp.float32))
+
+    blocks = [rows(block) for block in jax.jacrev(log_posterior)(chosen)]
     return sum((block @ block.T for block in blocks[1:]), blocks[0] @ blocks[0].T)

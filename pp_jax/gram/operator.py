@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax.pytree import pytree
+
 
 @runtime_checkable
 class Gram(Protocol):
@@ -32,7 +34,7 @@ class Gram(Protocol):
         """M itself, shape (K, K)."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Dense:
     """A Gram matrix that is stored, `values` of shape (K, K)."""
@@ -60,7 +62,7 @@ class Dense:
         return self.values
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class LastLayer:
     """M = s (I − 1pᵀ)(I − 1pᵀ)ᵀ: the Gram matrix of the weights of a last dense layer, from the posterior p alone.
@@ -90,20 +92,31 @@ class LastLayer:
         return self.scale * (r @ r)
 
     def diagonal(self) -> jax.Array:
-        """M_kk = s((1 − p_k)² + Σ_{j≠k} p_j²)."""
-        return self.scale * ((1 - self.p) ** 2 + jnp.maximum(self.p @ self.p - self.p**2, 0))
+        """M_kk = s‖e_k − p‖²."""
+        is_top, offset = self._from_top()
+        others = (1 - self.p) ** 2 + jnp.maximum(self.p @ self.p - self.p**2, 0)
+        return self.scale * jnp.where(is_top, offset @ offset, others)
 
     def column(self, index: jax.Array) -> jax.Array:
         """M e_index."""
         return self.apply(jax.nn.one_hot(index, self.p.shape[-1], dtype=self.p.dtype))
 
     def matrix(self) -> jax.Array:
-        """M_jk = s(δ_jk − p_j − p_k + ‖p‖²); also for a stack of posteriors (…, K)."""
-        p, scale = self.p, jnp.asarray(self.scale, self.p.dtype)
-        squared = jnp.sum(p**2, axis=-1)[..., None, None]
-        return scale[..., None, None] * (
-            jnp.eye(p.shape[-1], dtype=p.dtype) - p[..., None, :] - p[..., :, None] + squared
-        )
+        """M_jk = s⟨e_j − p, e_k − p⟩; also for a stack of posteriors (…, K)."""
+        is_top, offset = self._from_top()
+        top, scale = is_top.astype(self.p.dtype), jnp.asarray(self.scale, self.p.dtype)
+        # e_j − p = (e_j − e_t) − q with t the top class of p and q = p − e_t: where p is nearly one-hot, an expansion
+        # around the origin would cancel what matters.
+        along = offset - jnp.sum(top * offset, axis=-1, keepdims=True)
+        side = 0.5 - top - along
+        squared = jnp.sum(offset**2, axis=-1)[..., None, None]
+        identity = jnp.eye(self.p.shape[-1], dtype=self.p.dtype)
+        return scale[..., None, None] * (identity + side[..., None, :] + side[..., :, None] + squared)
+
+    def _from_top(self) -> tuple[jax.Array, jax.Array]:
+        """Where the top class t of p is, and q = p − e_t, both (…, K)."""
+        is_top = jnp.arange(self.p.shape[-1]) == jnp.argmax(self.p, axis=-1)[..., None]
+        return is_top, jnp.where(is_top, self.p - 1, self.p)
 
     def __jax_array__(self) -> jax.Array:
         """The matrix, so that jax.numpy takes the operator for one."""

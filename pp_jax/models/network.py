@@ -81,7 +81,7 @@ class Network:
         return self._apply(variables, self._pixels(image, rank=3)[None], method="features")[0]
 
     def tapped(self, variables: Variables, image: ArrayLike, tap: Tap) -> jax.Array:
-        """Logits (K,) of one image with `tap(call, y)` in place of each known layer's output y (`gram.calls.Tapped`)."""
+        """Logits (K,) of one image with `tap(call, y)` for the output y of known layers: `pp_jax.gram.calls.Tapped`."""
         with taps.tapped(variables, tap):
             return self._apply(variables, tap({}, self._pixels(image, rank=3)[None]))[0]
 
