@@ -9,6 +9,8 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# A file of tests stays on one worker: what it compiles, it shares.
+WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
 .PHONY: help demo data test test-slow lint types wheel bench reference clean
@@ -23,10 +25,10 @@ data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
 	$(PY) -m pp_jax.data prepare mnist font_letters
 
 test: $(VENV)/test  ## the tests, under 8 minutes on 2 cores
-	$(PY) -m pytest
+	$(PY) -m pytest $(WORKERS)
 
 test-slow: $(VENV)/test  ## the tests that take longer
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest $(WORKERS) -m slow
 
 lint: $(VENV)/dev  ## ruff: lint and format
 	$(VENV)/bin/ruff check .

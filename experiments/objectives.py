@@ -3,18 +3,17 @@
     python experiments/objectives.py                       # MNIST <- notMNIST; about 45 minutes on 2 CPU cores
     python experiments/objectives.py --attack.pool font_letters
 
-Prints and writes a table (`runs/objectives/objectives.md`): the angle that each rule reaches on the queries, how far it
-moves them, and the accuracy of the thief who trains on its answers. What the evidence says is in docs/theory.md. A
+Prints and writes what `tradeoff.py` does, into `runs/objectives`: the angle that each rule reaches on the queries, how
+far it moves them, and the accuracy of the thief who trains on its answers. docs/theory.md says what that means. A
 killed run resumes where it stopped.
 """
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import defenses
+import plot
 import steal
 import tradeoff
 import tyro
@@ -64,47 +63,18 @@ class Config:
         ]
 
 
-def table(records: Sequence[Any]) -> str:
-    """The table in Markdown, mean ± half the range over seeds."""
-    from pp_jax import summary
-
-    lines = [
-        "| rule | ε | mean angle (°) | mean L1 | kept argmax (%) | defender (%) | thief (%) |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    rows = summary.rows(records)
-    for row in sorted(rows, key=lambda row: (row["strength"] or 0, row["attacker_accuracy"].mean)):
-        measures = [
-            _digits(row["angle"], 1, 1),
-            _digits(row["l1"], 1, 2),
-            _digits(row["kept_argmax"], 100, 0),
-            _digits(row["defender_accuracy"], 100, 1),
-            _digits(row["attacker_accuracy"], 100, 1),
-        ]
-        budget = "" if row["strength"] is None else f"{row['strength']:g}"
-        lines.append(f"| {row['name']} | {budget} | {' | '.join(measures)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _digits(value: Any, scale: float, digits: int) -> str:
-    """Mean ± half range."""
-    spread = f"{scale * value.half:.{digits}f}"
-    return f"{scale * value.mean:.{digits}f}" + (f" ± {spread}" if float(spread) else "")
-
-
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
-    from pp_jax import _files
 
     try:
-        text = table(tradeoff.run(config.cells(), config.folder))
-        path = _files.write_bytes(config.runs / config.folder / "objectives.md", text.encode())
+        tradeoff.run(config.cells(), config.folder)
+        paths = plot.run(plot.Config(config.runs / config.folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished cells")
-    print(text, path, sep="\n")
+    print(*paths, sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python experiments/plot.py --runs runs/tradeoff
 
-takes about 5 seconds for a few dozen cells and writes ``tradeoff.png`` (1200 pixels wide) and ``report.html``
-(self-contained) into the folder of the records, after a table in the terminal.
+takes about 5 seconds for a few dozen cells and writes ``tradeoff.png`` (1200 pixels wide), ``report.html``
+(self-contained) and the table as ``tradeoff.md`` into the folder of the records, after a table in the terminal.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Config:
     """Heading of the report."""
 
 
-def run(config: Config) -> tuple[Path, Path]:
-    """Draw everything; the paths of the figure and the report."""
+def run(config: Config) -> tuple[Path, ...]:
+    """Draw everything; the paths of what was written."""
     import rich
 
-    from pp_jax import plots, records, report
+    from pp_jax import _files, plots, records, report
 
     cells = records.load_all(config.runs, kind="tradeoff")
     if not cells:
@@ -42,7 +42,8 @@ def run(config: Config) -> tuple[Path, Path]:
     out = config.out or config.runs
     rich.print(report.table(cells))
     figure = plots.save(plots.tradeoff(cells), out / "tradeoff.png")
-    return figure, report.write(out / "report.html", cells, title=config.title)
+    text = _files.write_bytes(out / "tradeoff.md", report.markdown(cells).encode())
+    return figure, report.write(out / "report.html", cells, title=config.title), text
 
 
 def main() -> None:

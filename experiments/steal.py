@@ -43,6 +43,12 @@ class Attack:
     momentum: float = 0.5
     """Of SGD."""
 
+    def recipe(self) -> Any:
+        """How the thief is trained."""
+        from pp_jax import training
+
+        return training.Recipe(self.epochs, self.batch_size, self.learning_rate, self.momentum)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -74,7 +80,7 @@ def run(config: Config, *, folder: str = "steal", on_epoch: Callable[[int], None
 
     if (record := records.find(config.runs / folder, config.settings())) is not None:
         return record
-    records.check_writable(config.runs / folder)
+    check(config, folder=folder)
     victim, pool, test = load(config)
     attack_key, thief_key, surrogate_key, secret = jax.random.split(jax.random.key(config.seed), 4)
     thief = train_victim.network_for(config.attack.model, test.num_classes)
@@ -86,10 +92,8 @@ def run(config: Config, *, folder: str = "steal", on_epoch: Callable[[int], None
     stolen = attacks.collect(attack_key, attacks.Knockoff(), pool.images, box.api(), budget=config.attack.budget)
     clock.append(time.perf_counter())
     targets = stolen.answers if config.attack.labels == "soft" else stolen.answers.argmax(axis=1)
-    names = ("epochs", "batch_size", "learning_rate", "momentum")
-    recipe = training.Recipe(**{name: getattr(config.attack, name) for name in names})
     hear = (lambda state, _: on_epoch(state.epoch)) if on_epoch else None
-    params = training.fit(thief_key, thief, stolen.images, targets, recipe, on_epoch=hear)
+    params = training.fit(thief_key, thief, stolen.images, targets, config.attack.recipe(), on_epoch=hear)
     clock.append(time.perf_counter())
 
     queries = {"images": stolen.images, "answers": stolen.answers, "surrogate": (thief, surrogate)}
@@ -108,6 +112,16 @@ def run(config: Config, *, folder: str = "steal", on_epoch: Callable[[int], None
         config.runs / folder, kind="tradeoff", config=config.settings(), result=result, timings=timings
     )
     return records.load(path)
+
+
+def check(config: Config, *, folder: str = "steal") -> None:
+    """Refuse what can be seen to be wrong before long work starts: defense, recipes, the output folder."""
+    from pp_jax import records
+
+    config.defense.build(None, None)
+    config.attack.recipe()
+    config.victim.recipe()
+    records.check_writable(config.runs / folder)
 
 
 def load(config: Config) -> tuple[Trained, Any, Any]:

@@ -86,10 +86,11 @@ def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
 
     from pp_jax import records
 
-    records.check_writable(cells[0].runs / folder)
     found = [records.find(cell.runs / folder, cell.settings()) for cell in cells]
     if all(found):
         return found
+    for cell in cells:
+        steal.check(cell, folder=folder)
     steal.load(cells[0])
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
         epochs = cells[0].attack.epochs

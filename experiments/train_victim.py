@@ -40,6 +40,14 @@ class Victim:
     seed: int = 0
     """Of initialisation and order."""
 
+    def recipe(self) -> Any:
+        """How the victim is trained."""
+        from pp_jax import training
+
+        return training.Recipe(
+            self.epochs, self.batch_size, self.learning_rate, self.momentum, decay_every=self.decay_every
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -73,7 +81,7 @@ def run(config: Config) -> Trained:
     """Train the victim, or load it if that has been done."""
     import jax
 
-    from pp_jax import checkpoints, data, records, training
+    from pp_jax import checkpoints, data, records
 
     folder = config.runs / "victims"
     settings = {"victim": dataclasses.asdict(config.victim)}
@@ -87,10 +95,10 @@ def run(config: Config) -> Trained:
     records.check_writable(folder)
     train = data.load(config.victim.dataset, "train", data_dir=config.data_dir)
     train = train if config.victim.train_size is None else train.take(config.victim.train_size)
-    names = ("epochs", "batch_size", "learning_rate", "momentum", "decay_every")
-    recipe = training.Recipe(**{name: getattr(config.victim, name) for name in names})
     started = time.perf_counter()
-    params = fit_resumably(config.victim.seed, network, train, recipe, weights.with_suffix(".partial"), settings)
+    params = fit_resumably(
+        config.victim.seed, network, train, config.victim.recipe(), weights.with_suffix(".partial"), settings
+    )
     accuracy = _accuracy(network, params, test)
     checkpoints.save(weights, params, metadata=settings)
     timings = {"train_s": time.perf_counter() - started}

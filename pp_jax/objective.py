@@ -46,7 +46,7 @@ def value(probs: jax.Array, answer: jax.Array, gram: Gram | jax.Array) -> jax.Ar
         A scalar in [0, 4]; 0 where Gᵀy = 0 or Gᵀỹ = 0.
     """
     gram = as_operator(gram)
-    return angular(answer @ gram.apply(probs), gram.quadratic(answer), gram.quadratic(probs))
+    return angular(gram.inner(answer, probs), gram.quadratic(answer), gram.quadratic(probs))
 
 
 def deviation(probs: jax.Array, answer: jax.Array, gram: Gram | jax.Array) -> jax.Array:

@@ -58,6 +58,24 @@ def table(records: Iterable[Record]) -> Table:
     return lines
 
 
+def markdown(records: Iterable[Record]) -> str:
+    """The cells as Markdown, one table a setting: the rows and columns of the report.
+
+    Args:
+      records: records of kind ``"tradeoff"``.
+
+    Returns:
+      Text that ends with a line break.
+    """
+    lines = []
+    for setting, rows in summary.settings(summary.rows(records)).items():
+        lines += [f"**{setting}**", "", f"| {' | '.join(heading for heading, _ in _COLUMNS)} |"]
+        lines.append("|---" + "|---:" * (len(_COLUMNS) - 1) + "|")
+        lines += [f"| {' | '.join(cell(row) for _, cell in _COLUMNS)} |" for row in rows]
+        lines.append("")
+    return "\n".join([*lines, _SPREAD_NOTE, ""])
+
+
 def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     """One sentence on one setting: the most that a defense saves at a cost of no more than one point of accuracy.
 

@@ -13,7 +13,7 @@ Report = Callable[[str], None]
 """`report(sentence)` tells the user something; `print` will do."""
 
 
-class DataError(Exception):
+class DataError(ValueError):
     """A data set cannot be prepared or loaded; the message says why and how to cure it."""
 
 
@@ -21,7 +21,7 @@ class DatasetMissing(DataError, FileNotFoundError):
     """The data set, or one of its splits, is not prepared in the data directory."""
 
 
-class DatasetCorrupt(DataError, ValueError):
+class DatasetCorrupt(DataError):
     """A file of a source or of a prepared set is truncated, altered or not what it claims to be."""
 
 

@@ -6,12 +6,13 @@ A Gram function has the signature `gram(logits_fn, params, image) -> M`, one ima
 from pp_jax.gram.all_layers import all_layers
 from pp_jax.gram.jacobian import jacobian, trainable
 from pp_jax.gram.last_layer import identity, last_layer
-from pp_jax.gram.operator import Dense, Gram, LastLayer, as_operator
+from pp_jax.gram.operator import Dense, Gram, Identity, LastLayer, as_operator
 from pp_jax.gram.sketched import sketched
 
 __all__ = [
     "Dense",
     "Gram",
+    "Identity",
     "LastLayer",
     "all_layers",
     "as_operator",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from pp_jax.gram.operator import LastLayer
+from pp_jax.gram.operator import Identity, LastLayer
 from pp_jax.types import LogitsFn, Params
 
 
@@ -42,16 +42,18 @@ def last_layer(
     return LastLayer(p, features @ features + int(bias))
 
 
-def identity(logits_fn: LogitsFn, params: Params, image: jax.Array) -> LastLayer:
+def identity(logits_fn: LogitsFn, params: Params, image: jax.Array) -> Identity:
     """Gram matrix of the ablation without a surrogate, G = I: M = I; the network is not run.
-
-    On the simplex M = I is the last-layer form with p = 0 (Gᵀv = v), and costs as little.
 
     Args:
         logits_fn: the surrogate, of which only the number of classes is used.
         params: its parameters.
         image: one image, (H, W, C).
+
+    Returns:
+        The operator `Identity`.
+
+    Source: Orekondy et al. 2020, ablation "G = I".
     """
     shape = jax.eval_shape(logits_fn, params, image)
-    dtype = jnp.promote_types(shape.dtype, jnp.float32)
-    return LastLayer(jnp.zeros(shape.shape, dtype), jnp.ones((), dtype))
+    return Identity(jnp.ones(shape.shape, jnp.promote_types(shape.dtype, jnp.float32)))

@@ -1,7 +1,7 @@
 """Gram matrices as linear operators, so that solvers can use their structure.
 
-Every question that a solver asks of a Gram matrix M = GGᵀ is one of five: M v, vᵀM v, the diagonal, one column, all of
-it. `Dense` answers from the stored matrix; `LastLayer` answers in O(K) from the surrogate's posterior.
+Every question that a solver asks of a Gram matrix M = GGᵀ is one of six: M v, uᵀM v, vᵀM v, the diagonal, one column,
+all of it. `Dense` answers from the stored matrix; `LastLayer` answers in O(K) from the surrogate's posterior.
 """
 
 import dataclasses
@@ -20,6 +20,9 @@ class Gram(Protocol):
 
     def apply(self, v: jax.Array) -> jax.Array:
         """M v, shape (K,)."""
+
+    def inner(self, u: jax.Array, v: jax.Array) -> jax.Array:
+        """uᵀM v = ⟨Gᵀu, Gᵀv⟩, a scalar."""
 
     def quadratic(self, v: jax.Array) -> jax.Array:
         """vᵀM v ≥ 0, a scalar."""
@@ -45,9 +48,13 @@ class Dense:
         """M v."""
         return self.values @ v
 
+    def inner(self, u: jax.Array, v: jax.Array) -> jax.Array:
+        """uᵀM v."""
+        return u @ (self.values @ v)
+
     def quadratic(self, v: jax.Array) -> jax.Array:
         """vᵀM v, at least zero also where rounding says otherwise."""
-        return jnp.maximum(v @ (self.values @ v), 0)
+        return jnp.maximum(self.inner(v, v), 0)
 
     def diagonal(self) -> jax.Array:
         """The diagonal of M."""
@@ -60,6 +67,42 @@ class Dense:
     def matrix(self) -> jax.Array:
         """M."""
         return self.values
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """M = I, of the ablation without a surrogate (G = I).
+
+    Attributes:
+        diagonals: K ones, in the precision to compute in.
+    """
+
+    diagonals: jax.Array
+
+    def apply(self, v: jax.Array) -> jax.Array:
+        """v."""
+        return v
+
+    def inner(self, u: jax.Array, v: jax.Array) -> jax.Array:
+        """uᵀv."""
+        return u @ v
+
+    def quadratic(self, v: jax.Array) -> jax.Array:
+        """‖v‖²."""
+        return v @ v
+
+    def diagonal(self) -> jax.Array:
+        """Ones."""
+        return self.diagonals
+
+    def column(self, index: jax.Array) -> jax.Array:
+        """e_index."""
+        return jax.nn.one_hot(index, len(self.diagonals), dtype=self.diagonals.dtype)
+
+    def matrix(self) -> jax.Array:
+        """I."""
+        return jnp.diag(self.diagonals)
 
 
 @pytree
@@ -78,18 +121,27 @@ class LastLayer:
     scale: jax.Array | float = 1.0
 
     def pull(self, v: jax.Array) -> jax.Array:
-        """Gᵀv up to the features' direction: v − (Σv)p, so that ‖pull(v)‖² = vᵀM v / s, free of cancellation."""
-        return v - jnp.sum(v) * self.p
+        """Gᵀv up to the features' direction: r = v − (Σv)p, so that ‖r‖² = vᵀM v / s.
+
+        Σr = 0. At the top class of p both terms may be nearly one; there r is minus the sum of the others, which are
+        known to the last digit.
+        """
+        is_top, _ = self._from_top()
+        others = jnp.where(is_top, 0, v - jnp.sum(v) * self.p)
+        return jnp.where(is_top, -jnp.sum(others), others)
 
     def apply(self, v: jax.Array) -> jax.Array:
         """M v = s(r − pᵀr) with r = v − (Σv)p."""
         r = self.pull(v)
         return self.scale * (r - self.p @ r)
 
+    def inner(self, u: jax.Array, v: jax.Array) -> jax.Array:
+        """uᵀM v = s⟨u − (Σu)p, v − (Σv)p⟩."""
+        return self.scale * (self.pull(u) @ self.pull(v))
+
     def quadratic(self, v: jax.Array) -> jax.Array:
         """vᵀM v = s‖v − (Σv)p‖²."""
-        r = self.pull(v)
-        return self.scale * (r @ r)
+        return self.inner(v, v)
 
     def diagonal(self) -> jax.Array:
         """M_kk = s‖e_k − p‖²."""
