@@ -14,8 +14,9 @@ from pp_jax.gram import Gram, LastLayer
 from pp_jax.solvers.cone import nearest_direction
 from pp_jax.solvers.feasible_set import FeasibleSet, Norm, prepare
 from pp_jax.solvers.l2 import smallest_cosine_l2
+from pp_jax.solvers.vertices import best_vertex
 
-# Up to this many classes every ordered pair (receiver, first giver) starts an iterated linear program.
+# Up to this many classes every class is tried as first giver (or second receiver), next to each receiver.
 _ALL_PAIRS_UP_TO = 16
 _MOST_RECEIVERS = 32
 
@@ -64,7 +65,7 @@ def exact(
         keep_argmax: keep the (first) top class of y on top.
         norm: "l1" or "l2".
         steps: interior point steps (by default 12, or 18 in float64).
-        rounds: linear programs from each start.
+        rounds: linear programs from each start (a last layer of up to 16 classes, top class free, has three of its own).
 
     Returns:
         An `Exact`, in the precision of the inputs but at least float32.
@@ -106,8 +107,10 @@ def _ascent(z: jax.Array, y: jax.Array, gram: Gram) -> jax.Array:
 
 
 def _search_extreme_points(feasible: FeasibleSet, gram: Gram, rounds: int) -> jax.Array:
-    """Iterate linear programs from many starts; return the extreme points they end in, one for each receiver."""
+    """Return extreme points (n, K), one of which is the best that local search finds."""
     y = feasible.y
+    if _pairs(feasible) and not feasible.keep_argmax and isinstance(gram, LastLayer):
+        return best_vertex(y, gram.p, feasible.epsilon)[None]
 
     def best_of(directions):
         points = jax.vmap(lambda c: feasible.linear_max(c, coarse=True))(directions)
@@ -119,6 +122,11 @@ def _search_extreme_points(feasible: FeasibleSet, gram: Gram, rounds: int) -> ja
         return jax.vmap(lambda z: _better(z, feasible.linear_max(_ascent(z, y, gram)), feasible, gram))(points)
 
     return jax.lax.fori_loop(0, rounds, improve, points)
+
+
+def _pairs(feasible: FeasibleSet) -> bool:
+    """Whether all pairs of a receiver and a class next to it are tried."""
+    return feasible.y.shape[-1] <= _ALL_PAIRS_UP_TO and feasible.norm == "l1"
 
 
 def _better(old: jax.Array, new: jax.Array, feasible: FeasibleSet, gram: Gram) -> jax.Array:
@@ -144,7 +152,7 @@ def _starts(feasible: FeasibleSet, gram: Gram) -> jax.Array:
     slope = -gram.apply(y)
     slope = slope / jnp.maximum(jnp.max(jnp.abs(slope)), jnp.finfo(y.dtype).tiny)
     unit = jnp.eye(size, dtype=y.dtype)
-    if size <= _ALL_PAIRS_UP_TO and feasible.norm == "l1":
+    if _pairs(feasible):
         orders = slope[None, :] - 4 * unit
         if feasible.keep_argmax:
             # The capped top class has mass to spare for a second receiver.

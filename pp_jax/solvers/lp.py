@@ -89,11 +89,28 @@ def linear_max_l1_top(
     budget = jnp.asarray(epsilon, y.dtype) / 2
     others = jnp.arange(y.shape[-1]) != top
     # In descending order of gain; the top class goes last and holds nothing, so its place needs no true gain.
-    order = jnp.argsort(jnp.where(others, -c, jnp.inf))
-    rest, gain = jnp.where(others, y, 0)[order], jnp.where(others, c, jnp.min(c))[order]
-    split = partial(_split_at, rest=rest, gain=gain, present=others[order], y_top=y[top], c_top=c[top], budget=budget)
-    z = _concave_peak(split, _range_of_top(y, y[top], budget), steps).z
-    return jnp.zeros_like(y).at[order].set(z).at[top].set(jnp.maximum(1 - jnp.sum(z), jnp.max(z)))
+    ordered, restored = _ordering(jnp.where(others, -c, jnp.inf))
+    rest, gain = ordered(jnp.where(others, y, 0)), ordered(jnp.where(others, c, jnp.min(c)))
+    present = jnp.arange(y.shape[-1]) < y.shape[-1] - 1
+    split = partial(_split_at, rest=rest, gain=gain, present=present, y_top=y[top], c_top=c[top], budget=budget)
+    best = _concave_peak(lambda t: split(t)[1], _range_of_top(y, y[top], budget), steps).t
+    z = restored(split(best)[0])
+    return jnp.where(others, z, jnp.maximum(1 - jnp.sum(z), jnp.max(z)))
+
+
+def _ordering(key: jax.Array) -> tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]:
+    """Two functions that put classes in (stable) ascending order of `key`, and back."""
+    size = key.shape[-1]
+    if size > _COMPARE_UP_TO:
+        order = jnp.argsort(key)
+        return lambda x: x[order], lambda x: jnp.zeros_like(x).at[order].set(x)
+    index = jnp.arange(size)
+    earlier = (key[None, :] < key[:, None]) | ((key[None, :] == key[:, None]) & (index[None, :] < index[:, None]))
+    held_by = index[:, None] == jnp.sum(earlier, axis=1)[None, :]
+    return (
+        lambda x: jnp.sum(jnp.where(held_by, x[None, :], 0), axis=1),
+        lambda x: jnp.sum(jnp.where(held_by, x[:, None], 0), axis=0),
+    )
 
 
 def _cumsum(x: jax.Array, *, reverse: bool = False) -> jax.Array:
@@ -115,10 +132,9 @@ def _range_of_top(y: jax.Array, y_top: jax.Array, budget: jax.Array) -> jax.Arra
 
 
 class _Split(NamedTuple):
-    """The program for one fixed value of z_top = t: its solution, value, and slope of the value in t."""
+    """The program for one fixed value of z_top = t: its value, and the slope of the value in t."""
 
     t: jax.Array
-    z: jax.Array
     value: jax.Array
     slope: jax.Array
 
@@ -147,7 +163,7 @@ def _concave_peak(split: Callable[[jax.Array], _Split], levels: jax.Array, steps
     return jax.lax.fori_loop(0, steps, step, (*narrow(middle, low, high), best))[2]
 
 
-def _split_at(t, *, rest, gain, present, y_top, c_top, budget) -> _Split:
+def _split_at(t, *, rest, gain, present, y_top, c_top, budget) -> tuple[jax.Array, _Split]:
     """Solve the boxed program with z_top = t, the other classes in descending order of `gain`."""
     kept = jnp.minimum(rest, t)
     room = jnp.where(present, jnp.maximum(t - rest, 0), 0)
@@ -168,4 +184,4 @@ def _split_at(t, *, rest, gain, present, y_top, c_top, budget) -> _Split:
     up, down = jnp.where(bound, jnp.maximum(up, down), shared), jnp.where(bound, down, shared)
     capped = jnp.where(present, jnp.maximum(gain - jnp.where(t > rest, up, down), 0), 0)
     slope = c_top - jnp.where(t > y_top, up, down) + jnp.sum(capped)
-    return _Split(t, z, c_top * t + jnp.sum(gain * z), slope)
+    return z, _Split(t, c_top * t + jnp.sum(gain * z), slope)

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+from pp_jax import objective
+from pp_jax.distance import L1
 from pp_jax.gram import Dense, LastLayer
-from pp_jax.solvers import exact, min_inner
+from pp_jax.solvers import LineSearch, exact, min_inner
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "mad_exact.npz")
 
@@ -135,9 +137,14 @@ def hostile(size):
     ]
 
 
-@pytest.mark.parametrize("norm", ["l1", "l2"])
-@pytest.mark.parametrize("keep_argmax", [False, True])
-def test_answers_are_feasible_for_any_posterior_and_budget(norm, keep_argmax):
+@pytest.mark.parametrize(
+    ("keep_argmax", "norm"),
+    [
+        (False, "l1"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(True, "l1"), (False, "l2"), (True, "l2")]),
+    ],
+)
+def test_answers_are_feasible_for_any_posterior_and_budget(keep_argmax, norm):
     pairs = hostile(6)
     epsilons = np.float32([0, 1e-6, 0.1, 0.99, 1.4, 2])
     y = np.repeat(np.stack([y for y, _ in pairs]), len(epsilons), axis=0)
@@ -170,6 +177,7 @@ def test_where_the_ball_holds_p_the_gradient_is_reversed():
     assert answer[0] < p[0] < y[0]
 
 
+@pytest.mark.slow
 def test_the_l2_optimum_is_not_beaten_by_feasible_samples():
     rng = np.random.default_rng(3)
     y, p = rng.dirichlet(np.ones(4), 10), rng.dirichlet(np.full(4, 10.0), 10)
@@ -184,6 +192,23 @@ def test_the_l2_optimum_is_not_beaten_by_feasible_samples():
         for operator in (LastLayer(jnp.asarray(p), jnp.ones(10)), Dense(jnp.asarray(gram))):
             value = np.asarray(solver(False, norm="l2")(y, operator, np.full(10, 0.5)).value)
             assert (value >= best - 1e-6).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["last", "dense"])
+@pytest.mark.parametrize("classes", [20, 100])
+def test_many_classes_are_answered_feasibly_and_no_worse_than_by_the_heuristic(classes, form):
+    rng = np.random.default_rng(5)
+    y = rng.dirichlet(np.ones(classes), 8).astype(np.float32)
+    p = rng.dirichlet(np.full(classes, 5.0), 8).astype(np.float32)
+    epsilon = np.tile(np.float32([0.1, 0.5, 0.99, 1.5]), 2)
+    gram = LastLayer(jnp.asarray(p), jnp.ones(8))
+    gram = gram if form == "last" else Dense(gram.matrix())
+    result = solver(False)(y, gram, epsilon)
+    assert_feasible(np.asarray(result.answer), y, epsilon, False, 1)
+    heuristic = LineSearch(interpolate_first=True)
+    answers = jax.vmap(lambda y, m, e: heuristic(y, m, epsilon=e, distance=L1(), key=None))(y, gram, epsilon)
+    assert (np.asarray(result.value) >= np.asarray(jax.vmap(objective.value)(y, answers, gram)) - 1e-4).all()
 
 
 def _min_inner(y, gram, epsilon, *, keep_argmax):
