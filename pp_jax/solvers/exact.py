@@ -65,7 +65,7 @@ def exact(
         keep_argmax: keep the (first) top class of y on top.
         norm: "l1" or "l2".
         steps: interior point steps (by default 12, or 18 in float64).
-        rounds: linear programs from each start (a last layer of up to 16 classes, top class free, has three of its own).
+        rounds: linear programs from each start; a last layer of up to 16 classes, top class free, has three of its own.
 
     Returns:
         An `Exact`, in the precision of the inputs but at least float32.
