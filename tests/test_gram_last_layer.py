@@ -78,3 +78,21 @@ def test_an_operator_passes_and_a_matrix_is_wrapped():
     operator = LastLayer(_posterior(0, 3))
     assert as_operator(operator) is operator
     assert isinstance(as_operator(jnp.eye(3)), Dense)
+
+
+def test_a_stack_of_posteriors_gives_a_stack_of_matrices():
+    p = jnp.array([[0.2, 0.3, 0.5], [0.999, 0.0006, 0.0004]])
+    one_by_one = [LastLayer(row, scale).matrix() for row, scale in zip(p, (1.0, 2.0), strict=True)]
+    np.testing.assert_array_equal(LastLayer(p, jnp.array([1.0, 2.0])).matrix(), one_by_one)
+    np.testing.assert_array_equal(np.asarray(LastLayer(p)), LastLayer(p).matrix())
+
+
+@pytest.mark.parametrize("sharpness", [0, 1, 4, 16])
+def test_nothing_cancels_where_the_posterior_is_nearly_one_hot(sharpness):
+    scores = np.exp(sharpness * np.random.default_rng(0).normal(size=(200, 10)))
+    p = np.float32(scores / scores.sum(1, keepdims=True)).astype(np.float64)
+    exact = (np.eye(10) - p[:, None]) @ (np.eye(10) - p[:, None]).swapaxes(1, 2)
+    operator = LastLayer(jnp.asarray(p, jnp.float32))
+    squares = np.einsum("nkk->nk", exact)
+    np.testing.assert_allclose(np.einsum("nkk->nk", operator.matrix()), squares, rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(lambda p: LastLayer(p).diagonal())(operator.p), squares, rtol=1e-6)

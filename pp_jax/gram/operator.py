@@ -155,19 +155,19 @@ class LastLayer:
 
     def matrix(self) -> jax.Array:
         """M_jk = s⟨e_j − p, e_k − p⟩; also for a stack of posteriors (…, K)."""
-        is_top, offset = self._from_top()
-        top, scale = is_top.astype(self.p.dtype), jnp.asarray(self.scale, self.p.dtype)
-        # e_j − p = (e_j − e_t) − q with t the top class of p and q = p − e_t: where p is nearly one-hot, an expansion
-        # around the origin would cancel what matters.
-        along = offset - jnp.sum(top * offset, axis=-1, keepdims=True)
-        side = 0.5 - top - along
-        squared = jnp.sum(offset**2, axis=-1)[..., None, None]
-        identity = jnp.eye(self.p.shape[-1], dtype=self.p.dtype)
-        return scale[..., None, None] * (identity + side[..., None, :] + side[..., :, None] + squared)
+
+        def one(p: jax.Array, scale: jax.Array) -> jax.Array:
+            is_top, offset = LastLayer(p)._from_top()
+            # e_j − p = (e_j − e_t) − q with t the top class of p and q = p − e_t: where p is nearly one-hot, an
+            # expansion around the origin would cancel what matters.
+            side = 0.5 - is_top.astype(p.dtype) - (offset - jnp.sum(jnp.where(is_top, offset, 0)))
+            return scale * (jnp.eye(len(p), dtype=p.dtype) + side[None, :] + side[:, None] + offset @ offset)
+
+        return jnp.vectorize(one, signature="(k),()->(k,k)")(self.p, jnp.asarray(self.scale, self.p.dtype))
 
     def _from_top(self) -> tuple[jax.Array, jax.Array]:
-        """Where the top class t of p is, and q = p − e_t, both (…, K)."""
-        is_top = jnp.arange(self.p.shape[-1]) == jnp.argmax(self.p, axis=-1)[..., None]
+        """Where the top class t of p is, and q = p − e_t, both (K,)."""
+        is_top = jnp.arange(len(self.p)) == jnp.argmax(self.p)
         return is_top, jnp.where(is_top, self.p - 1, self.p)
 
     def __jax_array__(self) -> jax.Array:
