@@ -239,7 +239,9 @@ def test_plot_script_redraws_from_records_alone(tmp_path):
     write_all(tmp_path, cells=CELLS[:4])
     script = [sys.executable, str(ROOT / "experiments" / "plot.py"), "--runs"]
     done = subprocess.run([*script, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.splitlines()[-2:] == [str(tmp_path / "tradeoff.png"), str(tmp_path / "report.html")]
+    written = [str(tmp_path / name) for name in ("tradeoff.png", "report.html", "tradeoff.md")]
+    assert done.stdout.splitlines()[-3:] == written
+    assert (tmp_path / "tradeoff.md").read_text("utf-8") == report.markdown(records.load_all(tmp_path))
     assert (tmp_path / "tradeoff.png").stat().st_size > 10_000
     assert (tmp_path / "report.html").stat().st_size > 10_000
     failed = subprocess.run([*script, str(tmp_path / "no")], capture_output=True, text=True, timeout=120, check=False)

@@ -101,13 +101,13 @@ def rows(repeats: int = 60, batch: int = 64) -> list[dict[str, Any]]:
         forward.check_agreement(name, ours(), theirs().numpy())
     steps = 8
     # Several steps a turn, as in training: right after a call of the other side its idle threads still spin on a core.
-    turns = [functools.partial(_repeat, side, steps) for side in (ours, theirs)]
-    times = [seconds / steps for seconds in forward.interleaved(*turns, repeats // 3)]
-    result = [forward.row(name, (times[0], times[1]), 1.15, torch=torch.__version__)]
+    our_turn, their_turn = (functools.partial(_repeat, side, steps) for side in (ours, theirs))
+    our_times, their_times = forward.interleaved(our_turn, their_turn, repeats // 3)
+    result = [forward.row(name, (our_times / steps, their_times / steps), 1.15, torch=torch.__version__)]
 
     scan = jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s, images, targets), state, length=steps))
     state = params, OPTIMIZER.init(params)
-    scanned, single = forward.interleaved(lambda: scan(state), turns[0], max(3, repeats // steps))
+    scanned, single = forward.interleaved(lambda: scan(state), our_turn, max(3, repeats // steps))
     scan_name = f"LeNet training step in a scan of {steps} / alone"
     return [*result, forward.row(scan_name, (scanned / steps, single / steps), 1.3)]
 

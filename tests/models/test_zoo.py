@@ -52,8 +52,15 @@ def test_logits_features_and_training_have_their_shapes(network, shape, features
     assert jax.tree.structure(trained) == jax.tree.structure(variables)
 
 
-def test_lenet_starts_uniform_within_one_over_root_fan_in():
+def test_lenet_starts_as_flax_does():
     params = models.lenet().init(jax.random.key(0), (28, 28, 1))["params"]
+    for name, fan_in in (("conv1", 25), ("conv2", 500), ("fc1", 800), ("fc2", 500)):
+        np.testing.assert_allclose(params[name]["kernel"].std(), fan_in**-0.5, rtol=0.06)
+        assert not params[name]["bias"].any()
+
+
+def test_lenet_with_published_init_starts_uniform_within_one_over_root_fan_in():
+    params = models.lenet(published_init=True).init(jax.random.key(0), (28, 28, 1))["params"]
     for name, fan_in in (("conv1", 25), ("conv2", 500), ("fc1", 800), ("fc2", 500)):
         bound = fan_in**-0.5
         for leaf in params[name].values():
