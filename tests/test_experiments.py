@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import numpy as np
 import pytest
 
-from pp_jax import data, records
+from pp_jax import checkpoints, data, records
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
 
@@ -163,8 +164,10 @@ def test_a_killed_training_goes_on_and_ends_the_same(data_dir, runs, tmp_path):
     for folder in ("killed", "whole"):
         status, text = script("train_victim.py", "--runs", tmp_path / folder, *longer, data_dir=data_dir)
         assert status == 0, text
-    weights = [next((tmp_path / f / "victims").glob("*.safetensors")).read_bytes() for f in ("killed", "whole")]
-    assert weights[0] == weights[1]
+    files = [next((tmp_path / folder / "victims").glob("*.safetensors")) for folder in ("killed", "whole")]
+    (killed, metadata), (whole, expected) = map(checkpoints.load, files)
+    assert metadata == expected
+    chex.assert_trees_all_equal(killed, whole)
 
 
 @pytest.mark.parametrize(
