@@ -58,6 +58,9 @@ class StatefulDefense(Protocol[State]):
 class Attack(Protocol[State]):
     """A query strategy: it is asked for images and told the answers; it never sees the budget or the victim."""
 
+    def capacity(self, pool_size: int) -> float:
+        """Return how many questions a pool of so many images is good for; infinity where they are made, not found."""
+
     def init(self, key: jax.Array, pool: Any) -> State:
         """Return the state before the first query on `pool`, (N, H, W, C)."""
 

@@ -23,8 +23,8 @@ def collect(
 
     Args:
         key: randomness of the attack.
-        attack: a query strategy, `init`, `ask`, `tell`.
-        pool: the attacker's public images, (N, H, W, C), at least as many as the budget.
+        attack: a query strategy, `capacity`, `init`, `ask`, `tell`.
+        pool: the attacker's public images, (N, H, W, C), enough of them for the budget by the attack's `capacity`.
         api: images in, answers out: a local black box (`BlackBox(...).api()`) or a remote one.
         budget: the number of queries, at least 1; one image is one query.
         progress: called with the number of queries answered in each round.
@@ -33,13 +33,14 @@ def collect(
         The transfer set of exactly `budget` images and answers, on the host.
 
     Raises:
-        ValueError: for a budget below 1, or a pool that is smaller than the budget (before anything is asked); if the
-            attack has no more questions, or the API returns another number of answers than it was asked for.
+        ValueError: for a budget below 1, or a pool too small for it (before anything is asked); if the attack has no
+            more questions, or the API returns another number of answers than it was asked for.
     """
     meter = Metered(api, budget)
-    if len(pool) < budget:
+    if attack.capacity(len(pool)) < budget:
         raise ValueError(
-            f"the pool must hold at least as many images as the budget of {budget}, but it holds {len(pool)}"
+            f"the pool must be good for the budget of {budget} queries, but it holds {len(pool)} images, "
+            f"good for {attack.capacity(len(pool))}"
         )
     state = attack.init(key, pool)
     asked, told = [], []

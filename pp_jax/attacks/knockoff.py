@@ -33,6 +33,10 @@ class Knockoff:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
 
+    def capacity(self, pool_size: int) -> float:
+        """As many questions as there are images."""
+        return pool_size
+
     def init(self, key: jax.Array, pool: Any) -> KnockoffState:
         """Draw the order of the pool, (N, H, W, C)."""
         return KnockoffState(pool, np.asarray(jax.random.permutation(key, len(pool))), 0)

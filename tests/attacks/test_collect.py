@@ -80,7 +80,7 @@ def _never(images):
     [
         (0, "whole number of at least 1, not 0"),
         (-1, "not -1"),
-        (51, "at least as many images as the budget of 51, but it holds 50"),
+        (51, "good for the budget of 51 queries, but it holds 50 images"),
     ],
 )
 def test_a_bad_budget_is_refused_before_anything_is_asked(budget, message):
