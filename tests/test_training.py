@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from support import Linear, blobs
 
-from pp_jax.training import Recipe, fit, soft_cross_entropy, start
+from pp_jax.training import Best, Recipe, fit, soft_cross_entropy, start
 
 IMAGES, LABELS = blobs(0, 130)
 RECIPE = Recipe(epochs=4, batch_size=32, learning_rate=0.1, decay_every=2)
@@ -53,7 +54,7 @@ def test_class_indices_are_one_hot_targets():
 
 
 def test_the_learning_rate_decays_by_its_factor_every_so_many_epochs():
-    recipe = Recipe(epochs=1, learning_rate=0.8, momentum=0.0, decay_every=3, decay=0.5)
+    recipe = Recipe(epochs=9, learning_rate=0.8, momentum=0.0, decay_every=3, decay=0.5)
     optimizer = recipe.optimizer(2)
     weight, steps = jnp.zeros(()), []
     state = optimizer.init(weight)
@@ -103,3 +104,72 @@ def test_images_and_targets_must_be_as_many(count):
 def test_a_recipe_out_of_range_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**options)
+
+
+def test_another_rule_takes_the_place_of_sgd():
+    recipe = Recipe(epochs=1, learning_rate=0.01, rule=optax.adam)
+    weight = jnp.float32(2.0)
+    optimizer = recipe.optimizer(1)
+    change, _ = optimizer.update(jnp.float32(123.0), optimizer.init(weight), weight)
+    np.testing.assert_allclose(change, -0.01, rtol=1e-5)  # Adam's first step has the length of the learning rate.
+    assert _fit(recipe=recipe)[1][-1][1] < 1.4
+
+
+def test_a_warm_start_begins_where_another_training_ended():
+    warm, _ = _fit()
+    recipe = Recipe(epochs=1, batch_size=32, learning_rate=0.0)
+    _assert_same(_fit(recipe=recipe, params=warm)[0], warm)
+    with pytest.raises(ValueError, match="params and state must not both be given"):
+        _fit(params=warm, state=start(jax.random.key(0), Linear(4), (6, 6, 1), RECIPE.optimizer(4)))
+
+
+def _noise(key, image):
+    """An augmentation that leaves nothing of an image."""
+    return jax.random.uniform(key, image.shape, image.dtype)
+
+
+def test_augmentation_reaches_every_image_of_every_step_and_is_reproducible():
+    augmented = Recipe(epochs=4, batch_size=32, learning_rate=0.1, augment=_noise)
+    params, seen = _fit(recipe=augmented)
+    assert seen[-1][1] > 1.3  # Nothing is to be learnt from noise: log 4 is 1.386.
+    _assert_same(_fit(recipe=augmented)[0], params)
+
+
+class Traced(Linear):
+    """A network that counts how often its training is traced."""
+
+    def __init__(self, classes):
+        super().__init__(classes)
+        self.traces = 0
+
+    def train(self, params, images):
+        self.traces += 1
+        return super().train(params, images)
+
+
+def test_sets_of_every_size_share_one_program_on_a_cpu():
+    network = Traced(4)
+    for count in (64, 97, 130):
+        fit(jax.random.key(0), network, IMAGES[:count], LABELS[:count], Recipe(epochs=2, batch_size=32))
+    assert network.traces == 1
+
+
+def test_best_keeps_the_epoch_that_predicts_held_out_answers_best_and_not_the_last():
+    # After the second epoch the learning rate destroys what was learnt.
+    losses, copies = [], []
+    recipe = Recipe(epochs=4, batch_size=32, learning_rate=0.1, decay_every=2, decay=1e6)
+    logits_fn = lambda params, image: image.ravel() @ params["params"]["kernel"] + params["params"]["bias"]  # noqa: E731
+    best = Best(logits_fn, IMAGES[100:], LABELS[100:])
+
+    def hear(state, loss):
+        best(state, loss)
+        copies.append(_copy(state))
+        logits = np.stack([logits_fn(copies[-1].params, image) for image in IMAGES[100:]])
+        losses.append(float(soft_cross_entropy(jnp.asarray(logits), jnp.asarray(LABELS[100:]))))
+
+    fit(jax.random.key(0), Linear(4), IMAGES[:100], LABELS[:100], recipe, on_epoch=hear)
+    assert best.epoch == 1 + int(np.argmin(losses)) == 2
+    np.testing.assert_allclose(best.loss, min(losses), rtol=1e-4)
+    _assert_same(best.params, copies[best.epoch - 1].params)
+    with pytest.raises(ValueError, match="must be as many, at least 1: 0 and 0"):
+        Best(logits_fn, IMAGES[:0], LABELS[:0])
