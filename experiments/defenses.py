@@ -24,6 +24,8 @@ Name = Literal[
 ]
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
+    "mad": ("epsilon", "gram", "distance", "objective", "ending"),
+    "mad_argmax": ("epsilon", "gram", "distance", "objective"),
     "none": (),
     "reverse_sigmoid": ("beta", "gamma"),
     "random_noise": ("radius",),
@@ -40,7 +42,15 @@ class Defense:
     name: Name = "mad"
     """Which defense; those from `mad` to `second_likeliest` move the posterior by epsilon."""
     epsilon: float = 0.99
-    """L1 budget of those, 0 to 2."""
+    """Budget of those in the unit of the distance; 0 to 2 in L1."""
+    gram: Literal["last_layer", "all_layers", "identity"] = "last_layer"
+    """MAD: over which of the surrogate's parameters the gradient is taken; identity is the paper's "G = I"."""
+    distance: Literal["l1", "l2", "kl"] = "l1"
+    """MAD: what the budget is measured in."""
+    objective: Literal["angular", "inner"] = "angular"
+    """MAD: the angle between gradients, or the unnormalised ‖Gᵀ(ỹ − y)‖²."""
+    ending: Literal["line_search", "projection"] = "line_search"
+    """MAD: how the oracle's choice is brought into the ball."""
     beta: float = 1.0
     """Reverse sigmoid: magnitude, 0 to 1."""
     gamma: float = 0.2
@@ -53,8 +63,10 @@ class Defense:
     """Rounding: decimals kept."""
 
     def settings(self) -> dict[str, Any]:
-        """Name and parameters that matter, as a record has them."""
-        return {"name": self.name, **{name: getattr(self, name) for name in _PARAMETERS.get(self.name, ("epsilon",))}}
+        """Name and parameters that matter, as a record has them: choices that are the paper's are left out."""
+        chosen = {name: getattr(self, name) for name in _PARAMETERS.get(self.name, ("epsilon",))}
+        published = {"gram": "last_layer", "distance": "l1", "objective": "angular", "ending": "line_search"}
+        return {"name": self.name, **{name: v for name, v in chosen.items() if published.get(name) != v}}
 
     def build(self, network: Any, surrogate: Any) -> Any:
         """The defense itself; `surrogate` are the parameters of MAD's stand-in for the thief."""
@@ -67,8 +79,8 @@ class Defense:
 
         makers: dict[str, Callable[[], Any]] = {
             "none": lambda: pp_jax.chain(),
-            "mad": lambda: pp_jax.MAD(network, surrogate, self.epsilon),
-            "mad_argmax": lambda: pp_jax.MAD.argmax_preserving(network, surrogate, self.epsilon),
+            "mad": lambda: self._mad(network, surrogate, oracle.extreme),
+            "mad_argmax": lambda: self._mad(network, surrogate, oracle.argmax_preserving),
             "mad_interpolated": lambda: pp_jax.MAD(
                 network, surrogate, self.epsilon, solver=solvers.LineSearch(interpolate_first=True)
             ),
@@ -86,6 +98,27 @@ class Defense:
             "top_1": pp_jax.Top1,
         }
         return makers[self.name]()
+
+    def _mad(self, network: Any, surrogate: Any, target: Callable[..., Any]) -> Any:
+        """MAD with its exchangeable parts."""
+        import pp_jax
+        from pp_jax import distance, gram, objective, solvers
+
+        ending = {"line_search": solvers.LineSearch, "projection": solvers.Projection}[self.ending]
+        distances: dict[str, Any] = {"l1": distance.L1, "l2": distance.L2, "kl": distance.KL}
+        grams: dict[str, Any] = {
+            "last_layer": gram.last_layer,
+            "all_layers": gram.all_layers,
+            "identity": gram.identity,
+        }
+        return pp_jax.MAD(
+            network,
+            surrogate,
+            self.epsilon,
+            solver=ending(target, getattr(objective, self.objective)),
+            distance=distances[self.distance](),
+            gram=grams[self.gram],
+        )
 
 
 def next_class(probs: Any, gram: Any, *, objective: Any, key: Any) -> Any:

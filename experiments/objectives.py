@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 import defenses
+import grid
 import plot
 import steal
-import tradeoff
 import tyro
+from attackers import Attack
 from defenses import Defense
-from steal import Attack
 from train_victim import Victim
 
 RULES: tuple[defenses.Name, ...] = (
@@ -57,7 +57,7 @@ class Config:
         """One configuration per cell, the undefended victim first."""
         rules = [Defense("none"), *(Defense(rule, epsilon=e) for e in self.epsilons for rule in self.rules)]
         return [
-            steal.Config(self.victim, self.attack, rule, seed, self.runs, self.data_dir)
+            steal.Config(self.victim, self.attack, rule, seed=seed, runs=self.runs, data_dir=self.data_dir)
             for rule in rules
             for seed in self.seeds
         ]
@@ -68,7 +68,7 @@ def main() -> None:
     config = tyro.cli(Config, description=__doc__)
 
     try:
-        tradeoff.run(config.cells(), config.folder)
+        grid.run(config.cells(), config.folder)
         paths = plot.run(plot.Config(config.runs / config.folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -10,15 +10,15 @@ cores, a cell takes 45 s there. A killed run resumes where it stopped: finished 
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import grid
 import plot
 import steal
 import tyro
+from attackers import Attack
 from defenses import Defense
-from steal import Attack
 from train_victim import Victim
 
 
@@ -74,50 +74,17 @@ class Config:
     def cells(self) -> list[steal.Config]:
         """One configuration per cell."""
         return [
-            steal.Config(self.victim, self.attack, defense, seed, self.runs, self.data_dir)
+            steal.Config(self.victim, self.attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
             for defense in self.grid.defenses()
             for seed in self.seeds
         ]
-
-
-def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
-    """Compute every cell that is missing, with progress; the records of all."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    from pp_jax import records
-
-    found = [records.find(cell.runs / folder, cell.settings()) for cell in cells]
-    if all(found):
-        return found
-    for cell in cells:
-        steal.check(cell, folder=folder)
-    steal.load(cells[0])
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
-        epochs = cells[0].attack.epochs
-        bar = bars.add_task("stealing", total=len(cells) * epochs)
-        done = []
-        for number, cell in enumerate(cells):
-            bars.update(bar, description=f"{_describe(cell)}", completed=number * epochs)
-
-            def hear(epoch: int, number: int = number) -> None:
-                bars.update(bar, completed=number * epochs + epoch)
-
-            done.append(found[number] or steal.run(cell, folder=folder, on_epoch=hear))
-        bars.update(bar, description="stealing", completed=len(cells) * epochs)
-    return done
-
-
-def _describe(cell: steal.Config) -> str:
-    """A cell in a few words."""
-    name, *values = cell.defense.settings().values()
-    return f"{name} {' '.join(f'{value:g}' for value in values)}".strip() + f", seed {cell.seed}"
 
 
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
     try:
-        run(config.cells(), config.folder)
+        grid.run(config.cells(), config.folder)
         paths = plot.run(plot.Config(config.runs / config.folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import tyro
 
-Model = Literal["lenet"]
+Model = Literal["lenet", "mlp", "vgg16_bn", "resnet18", "resnet34", "resnet50", "wrn_40_2"]
+Augmentation = Literal["none", "cifar", "imagenet"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,15 +38,51 @@ class Victim:
     """Of SGD."""
     decay_every: int = 3
     """Epochs after which the learning rate falls to a tenth."""
+    weight_decay: float = 0.0
+    """L2 penalty."""
+    augmentation: Augmentation = "none"
+    """Flips and crops of the training images, as published for CIFAR or ImageNet."""
+    noise_multiplier: float | None = None
+    """Train with DP-SGD: noise in multiples of the clipping norm."""
+    clip: float = 1.0
+    """DP-SGD: largest L2 norm of one image's gradient."""
+    weights: Path | None = None
+    """Start from these instead of training: a file that `python -m pp_jax.models import-torch` or this script wrote."""
     seed: int = 0
     """Of initialisation and order."""
 
+    def settings(self) -> dict[str, Any]:
+        """What determines the victim, as a record has it: options that are not used are left out."""
+        import hashlib
+
+        chosen = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        for name, unused in (("weight_decay", 0.0), ("augmentation", "none")):
+            if chosen[name] == unused:
+                del chosen[name]
+        if self.noise_multiplier is None:
+            del chosen["clip"]
+        if self.weights is not None:
+            digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+            return {"dataset": self.dataset, "model": self.model, "weights_sha256": digest}
+        return chosen
+
     def recipe(self) -> Any:
         """How the victim is trained."""
-        from pp_jax import training
+        from pp_jax import augmentation, training
 
+        augments = {"none": None, "cifar": augmentation.CIFAR, "imagenet": augmentation.IMAGENET}
+        privacy = None
+        if self.noise_multiplier is not None:
+            privacy = training.Privacy(self.clip, self.noise_multiplier, self.seed)
         return training.Recipe(
-            self.epochs, self.batch_size, self.learning_rate, self.momentum, decay_every=self.decay_every
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            self.momentum,
+            decay_every=self.decay_every,
+            weight_decay=self.weight_decay,
+            augment=augments[self.augmentation],
+            privacy=privacy,
         )
 
 
@@ -70,11 +107,25 @@ class Trained:
     """Share of the test images that it gets right."""
 
 
-def network_for(model: Model, num_classes: int) -> Any:
-    """The Flax network of a name."""
+def network_for(model: Model, num_classes: int, image_shape: tuple[int, int, int]) -> Any:
+    """The Flax network of a name, for images of a shape; colour images are normalised as ImageNet's are."""
     from pp_jax import models
 
-    return {"lenet": models.lenet}[model](num_classes)
+    height, _, channels = image_shape
+    pixels: dict[str, Any] = {}
+    if channels == 3:
+        pixels = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    small = height < 96
+    makers = {
+        "lenet": lambda: models.lenet(num_classes, **pixels),
+        "mlp": lambda: models.mlp(num_classes, **pixels),
+        "vgg16_bn": lambda: models.vgg16_bn(num_classes, image_size=32 if small else 224, **pixels),
+        "resnet18": lambda: models.resnet18(num_classes, small_images=small, **pixels),
+        "resnet34": lambda: models.resnet34(num_classes, small_images=small, **pixels),
+        "resnet50": lambda: models.resnet50(num_classes, small_images=small, **pixels),
+        "wrn_40_2": lambda: models.wrn_40_2(num_classes, **pixels),
+    }
+    return makers[model]()
 
 
 def run(config: Config) -> Trained:
@@ -83,28 +134,40 @@ def run(config: Config) -> Trained:
 
     from pp_jax import checkpoints, data, records
 
-    folder = config.runs / "victims"
-    settings = {"victim": dataclasses.asdict(config.victim)}
+    victim, folder = config.victim, config.runs / "victims"
+    test = data.load(victim.dataset, "test", data_dir=config.data_dir)
+    network = network_for(victim.model, test.num_classes, test.image_shape)
+    like = jax.eval_shape(lambda: network.init(jax.random.key(0), test.image_shape))
+    settings = {"victim": victim.settings()}
     weights = folder / f"{records.key(settings)}.safetensors"
-    test = data.load(config.victim.dataset, "test", data_dir=config.data_dir)
-    network = network_for(config.victim.model, test.num_classes)
-    if (record := records.find(folder, settings)) and weights.exists():
-        like = jax.eval_shape(lambda: network.init(jax.random.key(0), test.image_shape))
-        return Trained(network, checkpoints.load(weights, like)[0], record.result["accuracy"])
+    if (record := records.find(folder, settings)) and (victim.weights or weights).exists():
+        return Trained(network, checkpoints.load(victim.weights or weights, like)[0], record.result["accuracy"])
 
     records.check_writable(folder)
-    train = data.load(config.victim.dataset, "train", data_dir=config.data_dir)
-    train = train if config.victim.train_size is None else train.take(config.victim.train_size)
     started = time.perf_counter()
-    params = fit_resumably(
-        config.victim.seed, network, train, config.victim.recipe(), weights.with_suffix(".partial"), settings
-    )
-    accuracy = _accuracy(network, params, test)
-    checkpoints.save(weights, params, metadata=settings)
+    result: dict[str, Any] = {}
+    if victim.weights is not None:
+        params = checkpoints.load(victim.weights, like)[0]
+    else:
+        train = data.load(victim.dataset, "train", data_dir=config.data_dir)
+        train = train if victim.train_size is None else train.take(victim.train_size)
+        result.update(privacy(victim, len(train)))
+        params = fit_resumably(victim.seed, network, train, victim.recipe(), weights.with_suffix(".partial"), settings)
+        checkpoints.save(weights, params, metadata=settings)
+    result["accuracy"] = _accuracy(network, params, test)
     timings = {"train_s": time.perf_counter() - started}
-    records.write(folder, kind="victim", config=settings, result={"accuracy": accuracy}, timings=timings)
+    records.write(folder, kind="victim", config=settings, result=result, timings=timings)
     weights.with_suffix(".partial").unlink(missing_ok=True)
-    return Trained(network, params, accuracy)
+    return Trained(network, params, result["accuracy"])
+
+
+def privacy(victim: Victim, images: int) -> dict[str, float | None]:
+    """ε of the differential privacy of a DP-SGD victim at δ = 1e-5, to be kept in its record; nothing for others."""
+    guarantee = victim.recipe().privacy
+    if guarantee is None:
+        return {}
+    epsilon = guarantee.epsilon(examples=images, batch_size=victim.batch_size, epochs=victim.epochs)
+    return {"dp_epsilon": epsilon if epsilon < float("inf") else None, "dp_delta": 1e-5}
 
 
 def fit_resumably(seed: int, network: Any, train: Any, recipe: Any, partial: Path, settings: dict[str, Any]) -> Any:
@@ -120,10 +183,12 @@ def fit_resumably(seed: int, network: Any, train: Any, recipe: Any, partial: Pat
     if partial.exists():
         like = _storable(fresh)
         saved, metadata = checkpoints.load(partial, like)
-        state = training.State(
-            saved["params"], jax.tree.unflatten(jax.tree.structure(fresh.optimizer), saved["optimizer"].values()),
-            metadata["epoch"],
-        )  # fmt: skip
+        leaves = [
+            jax.random.wrap_key_data(kept) if _is_key(leaf) else kept
+            for leaf, kept in zip(jax.tree.leaves(fresh.optimizer), saved["optimizer"].values(), strict=True)
+        ]
+        optimizer = jax.tree.unflatten(jax.tree.structure(fresh.optimizer), leaves)
+        state = training.State(saved["params"], optimizer, metadata["epoch"])
     columns = (
         *Progress.get_default_columns()[:-1],
         MofNCompleteColumn(),
@@ -146,8 +211,21 @@ def _storable(state: Any) -> dict[str, Any]:
     """A training state as the nested dicts that a checkpoint holds."""
     import jax
 
-    leaves = jax.tree.leaves(state.optimizer)
+    leaves = map(_plain, jax.tree.leaves(state.optimizer))
     return {"params": state.params, "optimizer": {f"{i:03d}": leaf for i, leaf in enumerate(leaves)}}
+
+
+def _plain(leaf: Any) -> Any:
+    """An array as it is; a random key as its numbers."""
+    import jax
+
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _is_key(leaf: Any) -> bool:
+    import jax
+
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _accuracy(network: Any, params: Any, test: Any) -> float:
@@ -166,8 +244,8 @@ def main() -> None:
         trained = run(config)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    name = records.key({"victim": dataclasses.asdict(config.victim)})
-    print(f"test accuracy {100 * trained.accuracy:.2f} %   {config.runs / 'victims' / name}.safetensors")
+    name = records.key({"victim": config.victim.settings()})
+    print(f"test accuracy {100 * trained.accuracy:.2f} %   {config.runs / 'victims' / name}.json")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,180 @@
+"""Every attacker of the experiments by name: how it chooses its queries, and how it trains on the answers."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from train_victim import Augmentation, Model
+
+Name = Literal["knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk", "online"]
+Reward = Literal["certainty", "diversity", "loss"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+JACOBIAN: tuple[Name, ...] = ("jbda", "jb_self", "jb_topk")
+
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "knockoff": (),
+    "knockoff_adaptive": ("rewards", "query_batch"),
+    "jbda": ("seeds", "reservoir", "rounds_epochs"),
+    "jb_self": ("seeds", "reservoir", "rounds_epochs"),
+    "jb_topk": ("seeds", "reservoir", "rounds_epochs"),
+    "online": ("sees",),
+}
+
+# Options that a record leaves out where they change nothing.
+_UNUSED: dict[str, Any] = {
+    "split": "train",
+    "resize": False,
+    "optimizer": "sgd",
+    "weight_decay": 0.0,
+    "augmentation": "none",
+    "warm_start": None,
+    "validation": 0.0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the images of a thief's queries come from."""
+
+    pool: str
+    split: str
+    resize: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """All that determines an attacker."""
+
+    name: Name = "knockoff"
+    """Random or adaptive Knockoff; Jacobian-based augmentation; or online training under a white-box defense."""
+    pool: str = "font_letters"
+    """Whose training images are asked about, a name of `python -m pp_jax.data list`; the Jacobian family takes a few
+    test images of the victim's own set instead, and is judged on others."""
+    split: str = "train"
+    """Which split of the pool."""
+    resize: bool = False
+    """Scale the pool's images to the size of the victim's."""
+    budget: int = 10_000
+    """Queries; one image is one query."""
+    labels: Literal["soft", "top1"] = "soft"
+    """Train on the answers, or on their argmax."""
+    model: Model = "lenet"
+    """The thief's architecture."""
+    epochs: int = 12
+    """Passes over the transfer set (an online attacker makes one)."""
+    batch_size: int = 64
+    """Images a step."""
+    optimizer: Optimizer = "sgd"
+    """Of the thief."""
+    learning_rate: float = 0.1
+    """Of the optimiser."""
+    momentum: float = 0.5
+    """Of SGD."""
+    decay_every: int = 50
+    """Epochs after which the learning rate falls to a tenth."""
+    weight_decay: float = 0.0
+    """L2 penalty."""
+    augmentation: Augmentation = "none"
+    """Flips and crops of the transfer set."""
+    warm_start: str | None = None
+    """Start from weights trained on the labels of this data set, or from a .safetensors file."""
+    validation: float = 0.0
+    """Share of the transfer set that is held out, to choose the best epoch by."""
+    rewards: tuple[Reward, ...] = ("certainty", "diversity", "loss")
+    """Adaptive Knockoff: what is rewarded."""
+    query_batch: int = 50
+    """Adaptive Knockoff: queries between two changes of mind."""
+    seeds: int = 100
+    """Jacobian family: images to begin with."""
+    reservoir: int = 400
+    """Jacobian family: images that are augmented in a round, after the third."""
+    rounds_epochs: int = 20
+    """Jacobian family: epochs of the substitute in each round."""
+    sees: Literal["thief", "proxy", "fixed"] = "thief"
+    """Online: whose weights the defense takes for its surrogate's."""
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the attacker, as a record has it: options that are not used are left out."""
+        chosen = dataclasses.asdict(self)
+        used = _PARAMETERS[self.name]
+        for name in {name for names in _PARAMETERS.values() for name in names} - set(used):
+            del chosen[name]
+        for name, value in _UNUSED.items():
+            if chosen[name] == value:
+                del chosen[name]
+        if self.decay_every >= self.epochs:
+            del chosen["decay_every"]
+        if self.optimizer != "sgd":
+            del chosen["momentum"]
+        if self.name in JACOBIAN:
+            chosen["pool"] = "seeds"
+        return chosen
+
+    def source(self) -> Source | None:
+        """The pool; None for those who take test images of the victim's own set."""
+        return None if self.name in JACOBIAN else Source(self.pool, self.split, self.resize)
+
+    def recipe(self) -> Any:
+        """How the thief is trained."""
+        import optax
+
+        from pp_jax import augmentation, training
+
+        rules = {"adam": optax.adam, "adamw": optax.adamw, "rmsprop": optax.rmsprop, "adagrad": optax.adagrad}
+        augments = {"none": None, "cifar": augmentation.CIFAR, "imagenet": augmentation.IMAGENET}
+        return training.Recipe(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            self.momentum,
+            decay_every=self.decay_every,
+            weight_decay=self.weight_decay,
+            rule=rules.get(self.optimizer),
+            augment=augments[self.augmentation],
+        )
+
+    def strategy(self, thief: Any, pool: Any) -> Any:
+        """How queries are chosen: an attack of `pp_jax.attacks`."""
+        from pp_jax import attacks, training
+
+        substitute = training.Recipe(self.rounds_epochs, learning_rate=0.1, momentum=0.9)
+        options = {"recipe": substitute, "seed_size": self.seeds, "reservoir": self.reservoir}
+        makers = {
+            "knockoff": attacks.Knockoff,
+            "knockoff_adaptive": lambda: self._adaptive(thief, pool),
+            "jbda": lambda: attacks.jbda(thief, **options),
+            "jb_self": lambda: attacks.jb_self(thief, **options),
+            "jb_topk": lambda: attacks.jb_topk(thief, **options),
+        }
+        return makers[self.name]()
+
+    def _adaptive(self, thief: Any, pool: Any) -> Any:
+        """The bandit over the pool's classes."""
+        from pp_jax import attacks
+
+        rewards = {"certainty": attacks.Certainty, "diversity": attacks.Diversity, "loss": attacks.Loss}
+        return attacks.AdaptiveKnockoff(
+            hierarchy(pool),
+            rewards=tuple(rewards[name]() for name in self.rewards),
+            thief=thief if "loss" in self.rewards else None,
+            batch_size=self.query_batch,
+        )
+
+    def check(self) -> None:
+        """Refuse what can be seen to be wrong before long work starts."""
+        self.recipe()
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation is {self.validation}: must be at least 0 and below 1")
+        if self.warm_start and self.warm_start.endswith(".safetensors") and not Path(self.warm_start).exists():
+            raise ValueError(f"warm_start is {self.warm_start}: there is no such file")
+
+
+def hierarchy(pool: Any) -> Any:
+    """What an adaptive attacker knows of its pool: classes, (N,), or for CIFAR-100 superclasses and classes, (N, 2)."""
+    import numpy as np
+
+    from pp_jax.data import labels
+
+    if pool.name != "cifar100":
+        return pool.labels
+    return np.stack([np.asarray(labels.CIFAR100_COARSE_OF_FINE)[pool.labels], pool.labels], axis=1)

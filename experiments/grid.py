@@ -1,0 +1,48 @@
+"""Many cells: each computed once, with progress, and found again by whoever asks next."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import steal
+
+
+def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
+    """Compute every cell that is missing; the records of all, in the order of the cells.
+
+    All cells are checked before the first is computed. Killed, the same call goes on from the finished cells.
+
+    Args:
+        cells: configurations that share their folder of results.
+        folder: below it.
+    """
+    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    from pp_jax import records
+
+    found = [records.find(cell.runs / folder, cell.settings()) for cell in cells]
+    if all(found):
+        return found
+    missing = [cell for cell, record in zip(cells, found, strict=True) if record is None]
+    for cell in missing:
+        steal.check(cell, folder=folder)
+    for cell in {(cell.victim, cell.attack.source(), cell.attack.warm_start): cell for cell in missing}.values():
+        steal.prepare(cell)
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+        bar = bars.add_task("stealing", total=len(missing))
+        done = {}
+        for number, cell in enumerate(missing):
+            bars.update(bar, description=describe(cell), completed=number)
+
+            def hear(share: float, number: int = number) -> None:
+                bars.update(bar, completed=number + min(share, 0.99))
+
+            done[cell] = steal.run(cell, folder=folder, progress=hear)
+        bars.update(bar, description="stealing", completed=len(missing))
+    return [record or done[cell] for cell, record in zip(cells, found, strict=True)]
+
+
+def describe(cell: steal.Config) -> str:
+    """A cell in a few words."""
+    name, *values = cell.defense.settings().values()
+    words = [f"{value:g}" if isinstance(value, float | int) else str(value) for value in values]
+    return f"{cell.victim.dataset}, {cell.attack.name}, {' '.join([name, *words])}, seed {cell.seed}"

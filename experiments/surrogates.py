@@ -1,0 +1,59 @@
+"""The defender's surrogate: what it takes the thief's model to be."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import train_victim
+from train_victim import Model, Trained, Victim
+
+Kind = Literal["random", "partial", "trained", "distilled"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Surrogate:
+    """A stand-in for the thief's model, kept by the defender."""
+
+    kind: Kind = "random"
+    """Untrained (the paper's choice), trained on a little of the victim's data, on all of it, or on the victim's own
+    posteriors of it."""
+    model: Model | None = None
+    """Its architecture; the thief's by default: the defender's presumption is right."""
+    epochs: int = 2
+    """Passes over the data, where it is trained."""
+    partial_size: int = 2000
+    """Images that a partially trained one sees."""
+
+    def settings(self) -> dict[str, Any]:
+        """What determines it, as a record has it; empty for the paper's choice."""
+        chosen: dict[str, Any] = {} if self.kind == "random" else {"kind": self.kind, "epochs": self.epochs}
+        if self.kind == "partial":
+            chosen["partial_size"] = self.partial_size
+        return {**chosen, **({"model": self.model} if self.model else {})}
+
+
+def build(
+    surrogate: Surrogate, key: Any, *, thief: Model, victim: Trained, of: Victim, data_dir: Path | None
+) -> tuple[Any, Any]:
+    """The surrogate's network and parameters.
+
+    Args:
+        surrogate: which.
+        key: randomness of its initialisation.
+        thief: the architecture that it takes by default.
+        victim: what a distilled one learns from.
+        of: how the victim was made: its data.
+        data_dir: folder of prepared data.
+    """
+    from pp_jax import data, metrics, training
+
+    train = data.load(of.dataset, "train", data_dir=data_dir)
+    network = train_victim.network_for(surrogate.model or thief, train.num_classes, train.image_shape)
+    if surrogate.kind == "random":
+        return network, network.init(key, train.image_shape)
+    if surrogate.kind == "partial":
+        train = train.take(min(surrogate.partial_size, len(train)))
+    targets = train.labels
+    if surrogate.kind == "distilled":
+        targets = metrics.predict(victim.network, victim.params, train.images)
+    return network, training.fit(key, network, train.images, targets, training.Recipe(surrogate.epochs))
