@@ -31,7 +31,7 @@ test-slow: $(VENV)/test  ## the tests that take longer
 	$(PY) -m pytest $(WORKERS) -m slow
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
-	$(PY) -m pytest -m "slow or not slow" tests/test_torch_reference.py
+	$(PY) -m pytest -m "slow or not slow" tests/test_torch_reference.py tests/models/test_import_torch_forward.py
 
 lint: $(VENV)/dev  ## ruff: lint and format
 	$(VENV)/bin/ruff check .

@@ -138,7 +138,7 @@ class Attack:
         from pp_jax import attacks, training
 
         substitute = training.Recipe(self.rounds_epochs, learning_rate=0.1, momentum=0.9)
-        options = {"recipe": substitute, "seed_size": self.seeds, "reservoir": self.reservoir}
+        options: dict[str, Any] = {"recipe": substitute, "seed_size": self.seeds, "reservoir": self.reservoir}
         makers = {
             "knockoff": attacks.Knockoff,
             "knockoff_adaptive": lambda: self._adaptive(thief, pool),

@@ -1,9 +1,12 @@
 """Many cells: each computed once, with progress, and found again by whoever asks next."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import steal
+import tables
 
 
 def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
@@ -46,3 +49,15 @@ def describe(cell: steal.Config) -> str:
     name, *values = cell.defense.settings().values()
     words = [f"{value:g}" if isinstance(value, float | int) else str(value) for value in values]
     return f"{cell.victim.dataset}, {cell.attack.name}, {' '.join([name, *words])}, seed {cell.seed}"
+
+
+def main(run: Callable[[], tables.Table], path: Path) -> None:
+    """What the scripts whose result is a table have in common: run, show, write, and say what went wrong."""
+    try:
+        table = run()
+        table.print()
+        print(table.write(path))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the finished cells")

@@ -14,6 +14,7 @@ from pp_jax._version import __version__
 if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax import (
         attacks,
+        augmentation,
         blackbox,
         checkpoints,
         data,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
 
 _MODULES = (
     "attacks",
+    "augmentation",
     "blackbox",
     "checkpoints",
     "data",

@@ -174,3 +174,27 @@ def test_a_speedup_is_the_time_of_a_query_there_over_that_of_a_query_here(script
     assert row["ratio"] == 8
     assert row["holds"]
     assert row["bound"] == ">= 8"
+
+
+def test_batches_are_compared_with_the_faster_way_of_one_image_at_a_time(scripts):
+    harness, augmentation = scripts("harness"), scripts("augmentation")
+    # Eight images in 2 s in a batch; two at a time of one in 10 s or 20 s: a quarter of a second against five.
+    wall = {
+        "ours": [2.0, 3.0],
+        "PyTorch, one at a time, 1 threads": [10, 12],
+        "PyTorch, one at a time, 2 threads": [20],
+    }
+    row = augmentation._row("JBDA", harness.Times(wall, wall), "PyTorch", 8, 2)
+    assert row.keys() == KEYS
+    assert row["ratio"] == 20
+    assert row["holds"]
+    assert row["details"]["PyTorch, one at a time, 2 threads"]["minimum_ms"] == 10_000
+
+
+def test_augmentation_rows_compare_a_move_with_itself(scripts):
+    augmentation = scripts("augmentation")
+    (row,) = augmentation.rows({"JBDA": augmentation.SignedGradient()}, batch=2, single=1, repeats=1, torch=False)
+    assert row.keys() == KEYS
+    details = row["details"]
+    expected = details["ours, one at a time"]["minimum_ms"] / details["ours_in_a_batch"]["minimum_ms"]
+    assert row["ratio"] == pytest.approx(expected)

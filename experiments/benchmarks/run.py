@@ -1,6 +1,6 @@
 """Run the benchmarks: a table in the terminal, and all that was measured in a JSON file.
 
-    python experiments/benchmarks/run.py                    # about 8 minutes on 2 idle cores
+    python experiments/benchmarks/run.py                    # about 9 minutes on 2 idle cores
     python experiments/benchmarks/run.py --only mad_lenet   # one of them
 
 Every benchmark runs in a process of its own, one after the other, so that none inherits another's memory or threads.
@@ -19,8 +19,8 @@ from typing import Any, Literal
 import tyro
 
 HERE = Path(__file__).resolve().parent
-Name = Literal["train_step", "forward", "gram", "mad_lenet", "mad_vgg"]
-NAMES: tuple[Name, ...] = ("train_step", "forward", "gram", "mad_lenet", "mad_vgg")
+Name = Literal["train_step", "forward", "gram", "mad_lenet", "mad_vgg", "augmentation"]
+NAMES: tuple[Name, ...] = ("train_step", "forward", "gram", "mad_lenet", "mad_vgg", "augmentation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,10 @@ def measure(name: Name) -> list[dict[str, Any]]:
         import gram
 
         rows = gram.rows()
+    elif name == "augmentation":
+        import augmentation
+
+        rows = augmentation.rows()
     else:
         import mad
 

@@ -2,13 +2,13 @@
 
 import difflib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pp_jax.data import labels, remotes, sources
 from pp_jax.data.files import Files
-from pp_jax.data.formats import cifar, folder, idx, mat, npz
+from pp_jax.data.formats import cifar, folder, idx, mat, npz, photographs
 from pp_jax.data.sources import Source
 from pp_jax.data.spec import Shape, Spec
 from pp_jax.data.types import DataError, Raw, Track
@@ -81,15 +81,17 @@ def _svhn() -> Spec:
     )
 
 
-def _photographs(name: str, version: str, shape: Shape, about: str, **more: Any) -> Spec:
+def _photographs(
+    name: str, version: str, shape: Shape, about: str, *, read: Callable[..., Raw] | None = None, **more: Any
+) -> Spec:
     """A set of photographs that comes as an image folder; TFDS's sets among them may be prepared with TFDS instead."""
+    more.setdefault("accepts", "a folder or archive of <split>/<class>/<image>.jpg or .png")
     return Spec(
         name=name,
         version=version,
         shape=shape,
         about=about,
-        read=functools.partial(folder.read, channels=3),
-        accepts="a folder or archive of <split>/<class>/<image>.jpg or .png",
+        read=read or functools.partial(folder.read, channels=3),
         resizable=True,
         **more,
     )
@@ -183,10 +185,35 @@ def _colour() -> tuple[Spec, ...]:
             origins=(sources.official(remotes.TINY_IMAGENET),),
         ),
         _photographs("imagenet_resized/64x64", "0.1.0", (64, 64, 3), f"ImageNet at 64×64, {terms}."),
-        _photographs("caltech101", "3.0.2", (None, None, 3), "Photographs of 101 kinds of objects, CC BY 4.0."),
-        # Images and labels alone, without TFDS's boxes and masks: plain TFDS reads it as caltech_birds2011:0.2.0.
-        _photographs("caltech_birds2011", "0.2.0", (None, None, 3), f"Photographs of 200 kinds of birds, {terms}."),
+        *_large_photographs(terms),
         _npz_set("imagenet_sample", (64, 64, 3), "One photograph per ImageNet class, for queries, not for training."),
+    )
+
+
+def _large_photographs(terms: str) -> tuple[Spec, ...]:
+    """Sets of photographs of many sizes, to be prepared with `--size 224`, say."""
+    several = (None, None, 3)
+    return (
+        _photographs("caltech101", "3.0.2", several, "Photographs of 101 kinds of objects, CC BY 4.0."),
+        _photographs(
+            "caltech256",
+            "1.0.0",
+            several,
+            "Photographs of 256 kinds of objects, Griffin et al. 2007, CC BY 4.0.",
+            read=photographs.read_caltech256,
+            accepts="256_ObjectCategories (.tar or unpacked)",
+        ),
+        # Images and labels alone, without TFDS's boxes and masks: plain TFDS reads it as caltech_birds2011:0.2.0.
+        _photographs(
+            "caltech_birds2011",
+            "0.2.0",
+            several,
+            f"Photographs of 200 kinds of birds, {terms}.",
+            read=photographs.read_birds,
+            accepts="CUB_200_2011 (.tgz or unpacked)",
+        ),
+        # An attacker's pool need not be the whole, which in memory would be 190 GB at 224×224.
+        _photographs("imagenet2012", "5.1.0", several, f"ImageNet, 1000 classes, or any part of it, {terms}."),
     )
 
 

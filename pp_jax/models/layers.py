@@ -13,6 +13,22 @@ uniform_kernel = variance_scaling(1 / 3, "fan_in", "uniform")
 he_kernel = variance_scaling(2.0, "fan_out", "normal")
 
 
+class Classifier(nn.Module):
+    """A module whose `forward` finds features and logits in one pass, of which each other method returns one."""
+
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Logits (B, K) of images (B, H, W, C)."""
+        return self.forward(x, train=train)[1]
+
+    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        """Input (B, F) of the last layer for images (B, H, W, C)."""
+        return self.forward(x, train=train)[0]
+
+    def forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Features (B, F) and logits (B, K) of images (B, H, W, C)."""
+        raise NotImplementedError
+
+
 def uniform_bias(fan_in: int) -> nn.initializers.Initializer:
     """Initialiser that is uniform on ±1/√fan_in: PyTorch's default."""
     bound = fan_in**-0.5

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 
 from pp_jax.models.conv import conv, max_pool_2x2
-from pp_jax.models.layers import build, uniform_bias, uniform_kernel
+from pp_jax.models.layers import Classifier, build, uniform_bias, uniform_kernel
 from pp_jax.models.network import Network
 
 
-class LeNet(nn.Module):
+class LeNet(Classifier):
     """Two 5×5 convolutions (20 and 50 channels), each with 2×2 max-pooling and ReLU, then Dense 500, ReLU, Dense K.
 
     Source: LeCun et al. (1998), as used by Orekondy et al. (2020).
@@ -25,16 +25,8 @@ class LeNet(nn.Module):
     num_classes: int = 10
     published_init: bool = False
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits (B, K) of images (B, H, W, C)."""
-        return self._forward(x, train=train)[1]
-
-    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Input (B, 500) of the last layer for images (B, H, W, C)."""
-        return self._forward(x, train=train)[0]
-
     @nn.compact
-    def _forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """Features (B, 500) and logits (B, K)."""
         del train
         if min(x.shape[1:3]) < 16:

@@ -3,11 +3,11 @@
 import flax.linen as nn
 import jax
 
-from pp_jax.models.layers import build
+from pp_jax.models.layers import Classifier, build
 from pp_jax.models.network import Network
 
 
-class MLP(nn.Module):
+class MLP(Classifier):
     """Dense layers with ReLU over the pixels, then Dense K; Flax's default initialisation.
 
     Args:
@@ -18,16 +18,8 @@ class MLP(nn.Module):
     num_classes: int = 10
     hidden: tuple[int, ...] = (512, 512)
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits (B, K) of images (B, H, W, C)."""
-        return self._forward(x, train=train)[1]
-
-    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Input of the last layer for images (B, H, W, C)."""
-        return self._forward(x, train=train)[0]
-
     @nn.compact
-    def _forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """Features (B, F) and logits (B, K)."""
         del train
         x = x.reshape(x.shape[0], -1)

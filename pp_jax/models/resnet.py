@@ -5,7 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
-from pp_jax.models.layers import batch_norm, build, he_conv, uniform_dense
+from pp_jax.models.layers import Classifier, batch_norm, build, he_conv, uniform_dense
 from pp_jax.models.network import Network
 
 
@@ -48,7 +48,7 @@ def _shortcut(x: jax.Array, channels: int, stride: int, *, train: bool) -> jax.A
     return batch_norm(x, train=train, name="shortcut_norm")
 
 
-class ResNet(nn.Module):
+class ResNet(Classifier):
     """Stem, four stages of residual blocks (64, 128, 256, 512 channels), mean over positions, Dense K.
 
     The ImageNet stem is a 7×7 convolution and a 3×3 max-pool, each with stride 2; the small-image stem one 3×3
@@ -67,17 +67,9 @@ class ResNet(nn.Module):
     block: Callable[..., nn.Module] = BasicBlock
     small_images: bool = True
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits (B, K) of images (B, H, W, C)."""
-        return self._forward(x, train=train)[1]
-
-    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Input of the last layer, (B, 512) or for bottlenecks (B, 2048), for images (B, H, W, C)."""
-        return self._forward(x, train=train)[0]
-
     @nn.compact
-    def _forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Features (B, F) and logits (B, K)."""
+    def forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Features, (B, 512) or for bottlenecks (B, 2048), and logits (B, K)."""
         smallest = 8 if self.small_images else 32
         if min(x.shape[1:3]) < smallest:
             raise ValueError(f"image shape {x.shape[1:]} must be at least {smallest} pixels high and wide for ResNet.")

@@ -4,13 +4,13 @@ import flax.linen as nn
 import jax
 
 from pp_jax.models.conv import max_pool_2x2
-from pp_jax.models.layers import batch_norm, build, he_conv
+from pp_jax.models.layers import Classifier, batch_norm, build, he_conv
 from pp_jax.models.network import Network
 
-_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-class VGG16BN(nn.Module):
+class VGG16BN(Classifier):
     """Thirteen 3×3 convolutions (configuration D), each with batch norm and ReLU, in five max-pooled blocks.
 
     At 32×32 one Dense layer 512→K follows; at 224×224 the original head of 4096, 4096 and K units, without its
@@ -25,20 +25,12 @@ class VGG16BN(nn.Module):
     num_classes: int = 10
     image_size: int = 32
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits (B, K) of images (B, H, W, C)."""
-        return self._forward(x, train=train)[1]
-
-    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Input of the last layer, (B, 512) at 32×32 or (B, 4096) at 224×224, for images (B, H, W, C)."""
-        return self._forward(x, train=train)[0]
-
     @nn.compact
-    def _forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Features (B, F) and logits (B, K)."""
+    def forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Features, (B, 512) at 32×32 or (B, 4096) at 224×224, and logits (B, K)."""
         if x.shape[1:3] != (self.image_size, self.image_size):
             raise ValueError(f"image shape {x.shape[1:]} must be {self.image_size} pixels high and wide for VGG16BN.")
-        for i, block in enumerate(_BLOCKS, start=1):
+        for i, block in enumerate(BLOCKS, start=1):
             for j, channels in enumerate(block, start=1):
                 x = he_conv(channels, x, bias=True, name=f"conv{i}_{j}")
                 x = batch_norm(x, train=train, name=f"norm{i}_{j}")

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from pp_jax.models.layers import batch_norm, build, he_conv, uniform_kernel
+from pp_jax.models.layers import Classifier, batch_norm, build, he_conv, uniform_kernel
 from pp_jax.models.network import Network
 
 
@@ -24,7 +24,7 @@ class WideBlock(nn.Module):
         return x + he_conv(self.channels, y, name="conv2")
 
 
-class WRN(nn.Module):
+class WRN(Classifier):
     """Pre-activation residual network of three stages with 16·w, 32·w and 64·w channels, mean over positions, Dense K.
 
     Convolution kernels start N(0, 2/(kh·kw·c_out)); the Dense layer has a kernel uniform on ±1/√fan_in and a zero
@@ -40,16 +40,8 @@ class WRN(nn.Module):
     depth: int = 40
     width: int = 2
 
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Logits (B, K) of images (B, H, W, C)."""
-        return self._forward(x, train=train)[1]
-
-    def features(self, x: jax.Array, *, train: bool = False) -> jax.Array:
-        """Input (B, 64·w) of the last layer for images (B, H, W, C)."""
-        return self._forward(x, train=train)[0]
-
     @nn.compact
-    def _forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def forward(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
         """Features (B, 64·w) and logits (B, K)."""
         if self.depth < 10 or (self.depth - 4) % 6:
             raise ValueError(f"depth={self.depth} must be 6·n + 4 with n at least 1.")

@@ -26,3 +26,6 @@ def spec_of(raw: Raw, name: str = "tiny_set", **more) -> Spec:
 def multiset(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:
     """Labelled images in an order that does not depend on how they are stored."""
     return sorted((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+
+
+RAW = random_raw()

@@ -1,0 +1,94 @@
+"""Tables of cells: mean over seeds ± half the range, in the terminal and as Markdown."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+NOT_RUN = "not run"
+_NOTE = "Mean ± half the range over seeds, where there are several."
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Attributes:
+        title: what it shows.
+        headings: of the columns.
+        rows: the texts.
+        note: what a reader must know.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = _NOTE
+
+    def print(self) -> None:
+        """Show it in the terminal."""
+        import rich
+        from rich import box
+        from rich import table as tables
+
+        shown = tables.Table(box=box.SIMPLE_HEAD, title=self.title, caption=self.note, caption_justify="left")
+        for number, heading in enumerate(self.headings):
+            shown.add_column(heading, justify="left" if number == 0 else "right")
+        for row in self.rows:
+            shown.add_row(*row)
+        rich.print(shown)
+
+    def markdown(self) -> str:
+        """The table as Markdown, with a line that says on what it was computed."""
+        lines = [f"**{self.title}**", "", f"| {' | '.join(self.headings)} |"]
+        lines.append("|---" + "|---:" * (len(self.headings) - 1) + "|")
+        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join([*lines, "", self.note, ""])
+
+    def write(self, path: Path) -> Path:
+        """Write the Markdown, atomically."""
+        from pp_jax import _files
+
+        return _files.write_bytes(path, self.markdown().encode())
+
+
+def percent(values: Iterable[float | None]) -> str:
+    """Shares as percent over seeds; a missing number is "not run", never a guess."""
+    return spread([None if value is None else 100 * value for value in values])
+
+
+def spread(values: Iterable[float | None], *, digits: int = 1) -> str:
+    """Mean ± half the range of the values that are there."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return NOT_RUN
+    mean, half = sum(present) / len(present), (max(present) - min(present)) / 2
+    text = f"{mean:.{digits}f}"
+    return f"{text} ± {half:.{digits}f}" if len(present) > 1 else text
+
+
+def of(cells: Sequence[Any], records: Mapping[Any, Any], *path: str) -> list[float | None]:
+    """One number of the record of each cell, None where it has not been computed.
+
+    Args:
+        cells: configurations.
+        records: by cell.
+        path: names inside the record's result.
+    """
+    numbers = []
+    for cell in cells:
+        value = records[cell].result if records.get(cell) is not None else None
+        for name in path:
+            value = None if value is None else value.get(name)
+        numbers.append(value)
+    return numbers
+
+
+def provenance(records: Iterable[Any]) -> str:
+    """The machine and versions that computed the records."""
+    found = {
+        f"Python {e['versions']['python']}, jax {e['versions']['jax']}, flax {e['versions']['flax']}, "
+        f"optax {e['versions']['optax']}, on {e['device_count']} × {e['device']} ({e['cpu_count']} CPU cores)"
+        for e in (record.environment for record in records if record is not None)
+    }
+    return f"Computed with {'; '.join(sorted(found))}." if found else "Nothing computed yet."

@@ -1,0 +1,176 @@
+"""White-box evaluation: a thief that learns online while the defense sees its weights (Orekondy et al. 2020)."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from pp_jax import objective, perturbation
+from pp_jax.blackbox import BlackBox
+from pp_jax.gram.operator import LastLayer
+from pp_jax.training import Trainable, make_step, start
+from pp_jax.types import Audit, Params, TransferSet
+
+Sees = Literal["thief", "proxy", "fixed"]
+"""What the defense takes for the attacker's weights: the thief's own, a proxy's, or the surrogate it came with."""
+
+
+class OnlineTheft(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        params: the thief's parameters after the last batch.
+        transfer: the images asked about and the answers given, in order.
+        audit: the owner's view: the clean posteriors, (n, K).
+        deviations: of every query the angle in degrees, (n,), between the thief's last-layer gradients for the clean
+            posterior and for the answer, at the weights that it learnt from the answer with.
+    """
+
+    params: Params
+    transfer: TransferSet
+    audit: Audit
+    deviations: np.ndarray
+
+
+class Learners(NamedTuple):
+    """Parameters and optimiser states, (params, opt_state), of the thief and of the proxy, if there is one."""
+
+    thief: Any
+    proxy: Any
+
+
+def online(
+    key: jax.Array,
+    thief: Trainable,
+    images: Any,
+    box: BlackBox,
+    *,
+    optimizer: optax.GradientTransformation,
+    sees: Sees = "thief",
+    proxy: Trainable | None = None,
+    batch_size: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> OnlineTheft:
+    """Steal online: ask about a batch, learn from the answers by one step, go on with the next.
+
+    The defense's surrogate is, at every batch, the thief as it is then ("thief": perfect knowledge), a network trained
+    alongside on the same answers from an initialisation of its own ("proxy": grey box), or left alone ("fixed").
+
+    Args:
+        key: randomness of the initialisations; the thief's does not depend on `sees`.
+        thief: the attacker's network.
+        images: what is asked about, in this order, (n, H, W, C), uint8 or floating point in [0, 1].
+        box: the victim and its defense; for "thief" and "proxy" one with a field `surrogate`, such as `MAD`.
+        optimizer: of the thief and the proxy, on the mean loss of a batch. Published, a query: sgd .1/64, the same with
+            momentum .5, adam .001/64.
+        sees: what the defense sees.
+        proxy: the network trained alongside, for "proxy" alone.
+        batch_size: queries a step; the last batch may be smaller.
+        progress: called with the number of queries of each batch.
+
+    Returns:
+        The thief, what it was told about the n images, and what the owner saw: n queries.
+
+    Raises:
+        ValueError: for a batch size below 1, images of a wrong rank, dtype or range, an unknown `sees`, a defense
+            without a surrogate, a thief or proxy that is not the network whose weights the defense takes, a proxy that
+            is missing or of no use, or a thief with another number of classes than the victim.
+
+    Source: Orekondy et al. 2020, white-box evaluation.
+    """
+    _check_images(images, batch_size)
+    _check_networks(thief, proxy, box, sees)
+    thief_key, proxy_key = jax.random.split(key)
+    shape = np.shape(images)[1:]
+    begin = start(thief_key, thief, shape, optimizer)
+    beside = None if proxy is None else start(proxy_key, proxy, shape, optimizer)
+    learners = Learners((begin.params, begin.optimizer), None if beside is None else (beside.params, beside.optimizer))
+    # Donated step by step: what a network's `init` returned may belong to the caller (a warm start).
+    learners = jax.tree.map(jnp.array, learners)
+    _check_classes(thief, begin.params, images, box)
+    run = _compiled(thief, proxy, optimizer, sees)
+    seen = []
+    for first in range(0, len(images), batch_size):
+        batch = images[first : first + batch_size]
+        learners, outcome = run(learners, box, batch)
+        seen.append(outcome)
+        if progress is not None:
+            progress(len(batch))
+    answers, probs, deviations = (np.concatenate(jax.device_get(parts)) for parts in zip(*seen, strict=True))
+    return OnlineTheft(
+        learners.thief[0], TransferSet(np.asarray(images), answers), Audit(jnp.asarray(probs)), deviations
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(
+    thief: Trainable, proxy: Trainable | None, optimizer: optax.GradientTransformation, sees: Sees
+) -> Callable[..., Any]:
+    """One jitted step for a batch: victim, defense against the weights of now, loss, update; learners are donated."""
+    learn = make_step(thief, optimizer)
+    follow = None if proxy is None else make_step(proxy, optimizer)
+
+    def run(learners: Learners, box: BlackBox, images: jax.Array) -> tuple[Learners, tuple[jax.Array, ...]]:
+        answers, audit = _seeing(box, learners, sees)(images)
+        # The same forward pass as in the step: compiled once.
+        logits, _ = thief.train(learners.thief[0], images)
+        deviations = jax.vmap(_deviation)(audit.probs, answers, logits)
+        after, _ = learn(learners.thief, images, answers)
+        beside = None if follow is None else follow(learners.proxy, images, answers)[0]
+        return Learners(after, beside), (answers, audit.probs, deviations)
+
+    return jax.jit(run, donate_argnums=0)
+
+
+def _seeing(box: BlackBox, learners: Learners, sees: Sees) -> BlackBox:
+    """The black box with the weights that its defense sees."""
+    if sees == "fixed":
+        return box
+    surrogate, _ = learners.thief if sees == "thief" else learners.proxy
+    defense: Any = box.defense
+    return dataclasses.replace(box, defense=dataclasses.replace(defense, surrogate=surrogate))
+
+
+def _deviation(probs: jax.Array, answer: jax.Array, logits: jax.Array) -> jax.Array:
+    """Degrees between the last-layer gradients for the clean posterior and for the answer."""
+    p = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+    return objective.deviation(probs, answer, LastLayer(p))
+
+
+def _check_images(images: Any, batch_size: int) -> None:
+    """Refuse images that no black box answers; inside the compiled step their values cannot be looked at."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    perturbation.check_images(images)
+    outside = sum(int(perturbation.images_outside(images[i : i + 1000])) for i in range(0, len(images), 1000))
+    if outside:
+        raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {len(images)} are not")
+
+
+def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, sees: Sees) -> None:
+    """Refuse weights that do not fit into the defense."""
+    if sees not in get_args(Sees):
+        raise ValueError(f"sees must be one of {', '.join(get_args(Sees))}, not {sees!r}")
+    if (proxy is not None) != (sees == "proxy"):
+        raise ValueError(f"a proxy network is needed for sees='proxy' and for nothing else: sees={sees!r}, {proxy=}")
+    if sees == "fixed":
+        return
+    name = type(box.defense).__name__
+    if not hasattr(box.defense, "surrogate"):
+        raise ValueError(f"sees={sees!r} needs a defense with a surrogate, such as MAD, not {name}")
+    network = thief if sees == "thief" else proxy
+    if (expected := getattr(box.defense, "logits_fn", network)) != network:
+        raise ValueError(f"the {sees} must be the network whose weights {name} takes, {expected}, not {network}")
+
+
+def _check_classes(thief: Trainable, params: Params, images: Any, box: BlackBox) -> None:
+    """Refuse a thief with another number of classes than the victim."""
+    logits, _ = jax.eval_shape(thief.train, params, images[:1])
+    probs = jax.eval_shape(box.logits_fn, box.params, images[0])
+    if logits.shape[-1] != probs.shape[-1]:
+        raise ValueError(f"the thief knows {logits.shape[-1]} classes, the victim {probs.shape[-1]}")
