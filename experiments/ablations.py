@@ -45,6 +45,7 @@ class Config:
 
     preset: presets.Name = "mnist_font_letters"
     """Victim and pool: see `python experiments/presets.py`."""
+    size: tyro.conf.OmitArgPrefixes[presets.Size] = dataclasses.field(default_factory=presets.Size)
     seeds: tuple[int, ...] = (0,)
     """Each repeats the attack; the victim stays."""
     runs: Path = Path("runs")
@@ -56,9 +57,9 @@ class Config:
 
     def cells(self, defense: Defense, surrogate: Surrogate) -> list[steal.Config]:
         """One configuration per seed."""
-        chosen = presets.presets()[self.preset]
+        victim, attack = self.size.victim(self.preset), self.size.attack(self.preset)
         common: dict[str, Any] = {"surrogate": surrogate, "runs": self.runs, "data_dir": self.data_dir}
-        return [steal.Config(chosen.victim, chosen.attack, defense, seed=seed, **common) for seed in self.seeds]
+        return [steal.Config(victim, attack, defense, seed=seed, **common) for seed in self.seeds]
 
 
 def run(config: Config) -> tables.Table:

@@ -36,6 +36,7 @@ class Config:
 
     preset: presets.Name = "mnist_font_letters"
     """Victim and pool: see `python experiments/presets.py`."""
+    size: tyro.conf.OmitArgPrefixes[presets.Size] = dataclasses.field(default_factory=presets.Size)
     seeds: tuple[int, ...] = (0, 1, 2)
     """At least three."""
     runs: Path = Path("runs")
@@ -47,9 +48,9 @@ class Config:
 
     def cells(self, defense: Defense) -> list[steal.Config]:
         """One configuration per seed."""
-        chosen = presets.presets()[self.preset]
+        victim, attack = self.size.victim(self.preset), self.size.attack(self.preset)
         return [
-            steal.Config(chosen.victim, chosen.attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
+            steal.Config(victim, attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
             for seed in self.seeds
         ]
 

@@ -33,10 +33,11 @@ class Config:
 
     preset: presets.Name = "mnist_font_letters"
     """Victim and pool: see `python experiments/presets.py`."""
+    size: tyro.conf.OmitArgPrefixes[presets.Size] = dataclasses.field(default_factory=presets.Size)
     attack: attackers.Name = "knockoff"
     """How queries are chosen."""
     budgets: tuple[int, ...] = (500, 1000, 2000, 5000, 10_000)
-    """Queries."""
+    """Queries; `--budget` plays no part here."""
     validation: float = 0.0
     """Share of the answers that is held out."""
     seeds: tuple[int, ...] = (0,)
@@ -50,10 +51,10 @@ class Config:
 
     def cells(self, defense: Defense, budget: int) -> list[steal.Config]:
         """One configuration per seed."""
-        chosen = presets.presets()[self.preset]
-        attack = dataclasses.replace(chosen.attack, name=self.attack, budget=budget, validation=self.validation)
+        victim = self.size.victim(self.preset)
+        attack = self.size.attack(self.preset, name=self.attack, budget=budget, validation=self.validation)
         return [
-            steal.Config(chosen.victim, attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
+            steal.Config(victim, attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
             for seed in self.seeds
         ]
 

@@ -114,6 +114,38 @@ def presets() -> dict[str, Preset]:
 
 
 @dataclasses.dataclass(frozen=True)
+class Size:
+    """A preset's own size, or another."""
+
+    budget: int | None = None
+    """Queries; the preset's by default."""
+    epochs: int | None = None
+    """Of the thief; the preset's by default."""
+    victim_epochs: int | None = None
+    """Of the victim; the preset's by default."""
+    victim_weights: Path | None = None
+    """Weights of the victim, converted by `python -m pp_jax.models import-torch`, instead of training."""
+
+    def victim(self, preset: Name) -> Victim:
+        """How the victim is made."""
+        victim = presets()[preset].victim
+        return dataclasses.replace(
+            victim,
+            epochs=victim.epochs if self.victim_epochs is None else self.victim_epochs,
+            weights=self.victim_weights,
+        )
+
+    def attack(self, preset: Name, **changes: Any) -> Attack:
+        """How it is attacked, with changes to the preset's attack."""
+        attack = presets()[preset].attack
+        size = {"budget": self.budget, "epochs": self.epochs}
+        size = {name: value for name, value in size.items() if value is not None}
+        if self.epochs is not None:
+            changes = {"rounds_epochs": min(attack.rounds_epochs, self.epochs), **changes}
+        return dataclasses.replace(attack, **{**size, **changes})
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """Say what every preset needs and where it is looked for."""
 

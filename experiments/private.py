@@ -3,8 +3,8 @@
     python experiments/private.py --preset mnist_notmnist              # about 60 minutes on 2 CPU cores
 
 A private victim protects its training data; the paper asks whether that also protects the model. Per-example gradients
-cost about ten times an ordinary step on a CPU, so the victims see `--train-size` images for `--epochs` epochs, the one
-without noise among them. Writes a record per cell and `private.md` into `runs/private`.
+cost about ten times an ordinary step on a CPU, so the victims see `--train-size` images for 4 epochs (or
+`--victim-epochs`), the one without noise among them. Writes a record per cell and `private.md` into `runs/private`.
 """
 
 import dataclasses
@@ -25,14 +25,13 @@ class Config:
 
     preset: presets.Name = "mnist_font_letters"
     """Victim and pool: see `python experiments/presets.py`."""
+    size: tyro.conf.OmitArgPrefixes[presets.Size] = dataclasses.field(default_factory=presets.Size)
     noise: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """Noise multipliers σ."""
     clip: float = 1.0
     """Largest L2 norm of one image's gradient."""
     train_size: int = 20_000
     """Training images of the victims."""
-    epochs: int = 4
-    """Of the victims."""
     batch_size: int = 256
     """Of the victims: noise is averaged over it."""
     learning_rate: float = 0.25
@@ -48,18 +47,24 @@ class Config:
 
     def cells(self, noise: float | None) -> list[steal.Config]:
         """One configuration per seed; no noise is an ordinary victim."""
-        chosen = presets.presets()[self.preset]
         victim: Victim = dataclasses.replace(
-            chosen.victim,
+            self.size.victim(self.preset),
             train_size=self.train_size,
-            epochs=self.epochs,
+            epochs=self.size.victim_epochs or 4,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             noise_multiplier=noise,
             clip=self.clip,
         )
         return [
-            steal.Config(victim, chosen.attack, Defense("none"), seed=seed, runs=self.runs, data_dir=self.data_dir)
+            steal.Config(
+                victim,
+                self.size.attack(self.preset),
+                Defense("none"),
+                seed=seed,
+                runs=self.runs,
+                data_dir=self.data_dir,
+            )
             for seed in self.seeds
         ]
 

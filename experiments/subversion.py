@@ -53,14 +53,11 @@ class Config:
 
     preset: presets.Name = "mnist_font_letters"
     """Victim and pool: see `python experiments/presets.py`."""
+    size: tyro.conf.OmitArgPrefixes[presets.Size] = dataclasses.field(default_factory=presets.Size)
     other: str = "fashion_mnist"
     """The labelled data set of the warm start."""
     seeds: tuple[int, ...] = (0,)
     """Each repeats the attack; the victim stays."""
-    epochs: int | None = None
-    """Of the thief; the preset's by default."""
-    budget: int | None = None
-    """Queries; the preset's by default."""
     runs: Path = Path("runs")
     """Folder of all results."""
     folder: str = "subversion"
@@ -70,15 +67,12 @@ class Config:
 
     def cells(self, change: dict[str, Any], defense: Defense) -> list[steal.Config]:
         """One configuration per seed."""
-        chosen = presets.presets()[self.preset]
-        size: dict[str, Any] = {
-            "epochs": self.epochs or chosen.attack.epochs,
-            "budget": self.budget or chosen.attack.budget,
-        }
-        attack = dataclasses.replace(chosen.attack, **size, **change)
-        surrogate = Surrogate(model=chosen.attack.model if attack.model != chosen.attack.model else None)
+        usual, attack = self.size.attack(self.preset), self.size.attack(self.preset, **change)
+        surrogate = Surrogate(model=usual.model if attack.model != usual.model else None)
         common: dict[str, Any] = {"surrogate": surrogate, "runs": self.runs, "data_dir": self.data_dir}
-        return [steal.Config(chosen.victim, attack, defense, seed=seed, **common) for seed in self.seeds]
+        return [
+            steal.Config(self.size.victim(self.preset), attack, defense, seed=seed, **common) for seed in self.seeds
+        ]
 
 
 def possible(change: dict[str, Any], defense: Defense) -> bool:

@@ -18,6 +18,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from presets import Name, Size
 
 ATTACKS: tuple[attackers.Name, ...] = ("knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk")
 HEADINGS = {
@@ -33,14 +34,11 @@ HEADINGS = {
 class Config:
     """Victims × attacks × seeds, without a defense."""
 
-    presets: tuple[presets.Name, ...] = ("mnist_font_letters",)
+    presets: tuple[Name, ...] = ("mnist_font_letters",)
     """Which victims and pools: see `python experiments/presets.py`."""
     attacks: tuple[attackers.Name, ...] = ATTACKS
     """Which attacks."""
-    budget: int | None = None
-    """Queries; the preset's by default."""
-    victim_weights: Path | None = None
-    """Weights of the victim, converted by `python -m pp_jax.models import-torch`, instead of training."""
+    size: tyro.conf.OmitArgPrefixes[Size] = dataclasses.field(default_factory=Size)
     seeds: tuple[int, ...] = (0,)
     """Each repeats the attack; the victim stays."""
     runs: Path = Path("runs")
@@ -50,11 +48,9 @@ class Config:
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
-    def cells(self, preset: str, attack: attackers.Name) -> list[steal.Config]:
+    def cells(self, preset: Name, attack: attackers.Name) -> list[steal.Config]:
         """One configuration per seed."""
-        chosen = presets.presets()[preset]
-        victim = dataclasses.replace(chosen.victim, weights=self.victim_weights)
-        thief = dataclasses.replace(chosen.attack, name=attack, budget=self.budget or chosen.attack.budget)
+        victim, thief = self.size.victim(preset), self.size.attack(preset, name=attack)
         return [
             steal.Config(victim, thief, Defense("none"), seed=seed, runs=self.runs, data_dir=self.data_dir)
             for seed in self.seeds
@@ -81,7 +77,7 @@ def run(config: Config) -> tables.Table:
     return tables.Table("Undefended victims", headings, rows, note)
 
 
-def _row(config: Config, name: str, found: dict[steal.Config, object]) -> list[str]:
+def _row(config: Config, name: Name, found: dict[steal.Config, object]) -> list[str]:
     """One preset: each number with the published one beside it."""
     published = presets.presets()[name].published
 
