@@ -141,13 +141,13 @@ def run(config: Config) -> Trained:
     settings = {"victim": victim.settings()}
     weights = folder / f"{records.key(settings)}.safetensors"
     if (record := records.find(folder, settings)) and (victim.weights or weights).exists():
-        return Trained(network, checkpoints.load(victim.weights or weights, like)[0], record.result["accuracy"])
+        return Trained(network, load_weights(victim.weights or weights, network, like), record.result["accuracy"])
 
     records.check_writable(folder)
     started = time.perf_counter()
     result: dict[str, Any] = {}
     if victim.weights is not None:
-        params = checkpoints.load(victim.weights, like)[0]
+        params = load_weights(victim.weights, network, like)
     else:
         train = data.load(victim.dataset, "train", data_dir=config.data_dir)
         train = train if victim.train_size is None else train.take(victim.train_size)
@@ -159,6 +159,17 @@ def run(config: Config) -> Trained:
     records.write(folder, kind="victim", config=settings, result=result, timings=timings)
     weights.with_suffix(".partial").unlink(missing_ok=True)
     return Trained(network, params, result["accuracy"])
+
+
+def load_weights(path: Path, network: Any, like: Any) -> Any:
+    """The parameters in a checkpoint, refused where they were made for other pixels than the network sees."""
+    from pp_jax import checkpoints
+
+    params, metadata = checkpoints.load(path, like)
+    for name, own in (("mean", network.mean), ("std", network.std)):
+        if tuple(metadata.get(name, own)) != own:
+            raise ValueError(f"{path} is for images with {name} {metadata[name]}: must be {own}; import it with these")
+    return params
 
 
 def privacy(victim: Victim, images: int) -> dict[str, float | None]:

@@ -176,6 +176,21 @@ def test_presets_say_what_they_need_and_the_thief_of_cifar100_knows_its_supercla
     assert attackers.hierarchy(pool).tolist() == [[4, 0], [1, 1], [0, 4]]
 
 
+def test_a_victims_weights_may_come_from_a_file_made_for_the_same_pixels(data_dir, runs, tmp_path):
+    import train_victim
+    from train_victim import Victim
+
+    from pp_jax import checkpoints
+
+    trained = train_victim.run(train_victim.Config(Victim("mnist", epochs=2), runs, data_dir))
+    same = checkpoints.save(tmp_path / "same.safetensors", trained.params, metadata={"mean": [0.0], "std": [1.0]})
+    again = train_victim.run(train_victim.Config(Victim("mnist", weights=same), tmp_path, data_dir))
+    assert again.accuracy == trained.accuracy
+    other = checkpoints.save(tmp_path / "other.safetensors", trained.params, metadata={"mean": [0.5], "std": [0.5]})
+    with pytest.raises(ValueError, match=r"for images with mean \[0.5\]: must be \(0.0,\)"):
+        train_victim.run(train_victim.Config(Victim("mnist", weights=other), tmp_path, data_dir))
+
+
 # One step of a victim and of its thief each, on images of the published size.
 LARGE = {
     "cifar10": (("cifar10", 10, (32, 32, 3)), ("cifar100", 100, (32, 32, 3))),
