@@ -54,6 +54,21 @@ def summary(values: Any) -> dict[str, float]:
     return {"mean": values.mean(), "p50": median, "p90": p90, "p99": p99, "max": values.max()}
 
 
+def entropy(probs: Any) -> np.ndarray:
+    """Shannon entropy H(y) = −Σ_k y_k log y_k of each row in nats, with 0 · log 0 = 0.
+
+    Args:
+        probs: (N, K) on the simplex.
+
+    Returns:
+        (N,) in [0, log K], float64.
+    """
+    probs = np.asarray(probs, np.float64)
+    logs = np.log(probs, where=probs > 0, out=np.zeros_like(probs))
+    # A float32 posterior that sums to a little more than one would have an entropy below zero.
+    return np.clip(0 - np.sum(probs * logs, axis=-1), 0, np.log(probs.shape[-1]))
+
+
 def distances(probs: Any, answers: Any) -> dict[str, dict[str, float]]:
     """Summaries of ‖y − ỹ‖₁, ‖y − ỹ‖₂ and KL(y‖ỹ) in nats.
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import pp_jax
-from pp_jax import attacks, defenses, distance, gram, metrics, objective, oracle, simplex, training
+from pp_jax import attacks, augmentation, defenses, distance, gram, metrics, objective, oracle, simplex, training
 from pp_jax.perturbation import perturb
 
 HEAVY = ("flax", "optax", "tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "tyro", "rich", "scipy")
@@ -15,7 +15,9 @@ FUNCTIONS = [
     perturb, attacks.collect, defenses.chain, distance.check_budget, gram.jacobian, gram.last_layer, gram.identity,
     metrics.predict, metrics.accuracy, metrics.agreement, metrics.distances, metrics.angular_deviation, objective.value,
     objective.deviation, oracle.extreme, oracle.argmax_preserving, oracle.least_likely, oracle.random_vertex,
-    simplex.check, simplex.feasible, training.fit,
+    simplex.check, simplex.feasible, training.fit, training.make_step, attacks.online, attacks.jbda, attacks.jb_self,
+    attacks.jb_topk, metrics.entropy, augmentation.random_flip, augmentation.random_crop,
+    augmentation.random_resized_crop,
 ]  # fmt: skip
 DEFENSES = [
     defenses.MAD, defenses.RandomNoise, defenses.ReverseSigmoid, defenses.Rounding, defenses.Top1, defenses.TopK,
@@ -67,7 +69,14 @@ def test_options_are_keyword_only_and_the_docstring_says_what_is_returned(functi
     assert function.__doc__.splitlines()[0].strip()
 
 
-@pytest.mark.parametrize("function", [attacks.collect, training.fit, attacks.Knockoff().init, training.start])
+KEYED = [
+    attacks.collect, attacks.online, training.fit, training.start, attacks.Knockoff().init,
+    attacks.AdaptiveKnockoff([0]).init, attacks.jbda(None).init, augmentation.random_flip, augmentation.random_crop,
+    augmentation.random_resized_crop,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", KEYED)
 def test_a_required_key_comes_first(function):
     assert next(iter(inspect.signature(function).parameters)) == "key"
 

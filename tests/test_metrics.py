@@ -25,6 +25,20 @@ def test_summary_names_mean_and_percentiles():
     assert found == {"mean": 50.0, "p50": 50.0, "p90": 90.0, "p99": 99.0, "max": 100.0}
 
 
+def test_entropy_is_in_nats_and_a_class_without_probability_adds_nothing():
+    probs = np.float32([[1, 0, 0, 0], [0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25], [0.7, 0.2, 0.1, 0]])
+    by_hand = -(0.7 * np.log(0.7) + 0.2 * np.log(0.2) + 0.1 * np.log(0.1))
+    found = metrics.entropy(probs)
+    np.testing.assert_allclose(found, [0, np.log(2), np.log(4), by_hand], atol=1e-7)
+    assert not np.signbit(found).any()  # a record would print -0.0
+    np.testing.assert_array_equal(metrics.entropy(jnp.asarray(probs[:2], jnp.bfloat16)), found[:2])
+
+
+def test_entropy_stays_between_zero_and_log_k_under_rounding():
+    off = np.float32([[1 + 1e-6, 0, 0], [1 / 3 + 1e-6, 1 / 3, 1 / 3]])
+    np.testing.assert_array_equal(metrics.entropy(off), [0, np.log(3)])
+
+
 def test_distances_of_unchanged_answers_are_zero_and_stay_finite():
     zero = metrics.distances(PROBS, PROBS)
     assert all(value == 0 for part in zero.values() for value in part.values())

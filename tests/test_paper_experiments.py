@@ -82,7 +82,8 @@ def test_the_undefended_table_has_published_beside_obtained_and_says_what_was_no
     assert birds[2:] == ["not run (80.4)", "not run (65.1)", "not run", "not run (6.8)", "not run (21.5)"]
     assert "python -m pp_jax.data prepare caltech_birds2011 --from FOLDER --size 224" in capsys.readouterr().err
     cells = records.load_all(runs / "undefended", kind="tradeoff")
-    assert sorted(cell.config["attack"]["name"] for cell in cells) == ["jb_topk", "jbda", "knockoff", "knockoff_adaptive"]
+    assert {cell.config["attack"]["name"] for cell in cells} == set(config.attacks)
+    assert len(cells) == 4
     assert all(cell.result["queries"] == 130 for cell in cells)
     stamps = {cell.path: cell.path.stat().st_mtime_ns for cell in cells}
     assert undefended.run(config).rows == table.rows

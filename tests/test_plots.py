@@ -3,13 +3,16 @@
 import io
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from generated_cells import CELLS, write_all
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from pp_jax import plots, summary
+from pp_jax.plots import style
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,13 @@ def figure(cells):
 
 def panels(figure):
     return [axes for part in figure.subfigs for axes in part.axes]
+
+
+def drawn(figure):
+    """Draw a figure, so that all has its place; the renderer that measures it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
 
 
 def named_lines(axes):
@@ -76,9 +86,9 @@ def test_curves_differ_in_colour_and_marker_and_line(figure):
     lines = [line for name, line in named_lines(panels(figure)[0]).items() if name not in ("no defense", "chance")]
     for looks in ([line.get_color() for line in lines], [line.get_marker() for line in lines]):
         assert len(set(looks)) == len(lines) == 7
-    many = plots._styles({"curve": f"curve {index}", "defense": "x"} for index in range(20))
-    assert len({str(style) for style in many.values()}) == 20
-    assert len({str(style["linestyle"]) for style in list(many.values())[:8]}) == 8
+    many = style.looks(f"curve {index}" for index in range(20))
+    assert len({str(look) for look in many.values()}) == 20
+    assert len({str(look["linestyle"]) for look in list(many.values())[:8]}) == 8
 
 
 @pytest.mark.parametrize("columns", [1, 2])
@@ -127,3 +137,137 @@ def test_bad_arguments_are_named(cells):
         plots.tradeoff([])
     with pytest.raises(ValueError, match="columns is 3: must be 1 or 2"):
         plots.tradeoff(cells, columns=3)
+
+
+SERIES = {
+    "no defense": [(10_000, [92.0, 94.0]), (100, [11.0, 13.0]), (1000, [33.0, 34.0])],
+    "MAD, ε = 0.99": [(100, [10.0, 12.0]), (1000, [20.0, 22.0]), (10_000, [43.0, 46.0])],
+    "reverse sigmoid, β = 1, γ = 0.2": [(100, [12.0]), (1000, [18.0]), (10_000, [34.0])],
+}
+WORDS = {"x_label": "queries", "y_label": "thief's test accuracy (%)", "title": "mnist ← notmnist"}
+
+
+@pytest.mark.parametrize("logx", [False, True])
+def test_curves_run_through_the_means_with_the_range_as_whiskers(logx):
+    (axes,) = plots.curves(SERIES, logx=logx, chance=10, **WORDS).axes
+    lines = named_lines(axes)
+    np.testing.assert_allclose(lines["no defense"].get_xydata(), [(100, 12), (1000, 33.5), (10_000, 93)])
+    np.testing.assert_allclose(lines["chance"].get_xydata()[:, 1], 10)
+    arms = [arm.tolist() for bars in axes.collections for arm in bars.get_segments()]
+    assert [[1000, 33], [1000, 34]] in arms
+    assert len(arms) == 6  # a single seed has no range
+    assert axes.get_xscale() == ("log" if logx else "linear")
+
+
+def test_curves_differ_in_every_look_and_are_named_below_the_panel():
+    figure = plots.curves(SERIES, chance=10, **WORDS)
+    renderer = drawn(figure)
+    (axes,), (legend,) = figure.axes, figure.legends
+    lines = [line for name, line in named_lines(axes).items() if name != "chance"]
+    for look in ("get_color", "get_marker", "get_linestyle"):
+        assert len({str(getattr(line, look)()) for line in lines}) == len(SERIES)
+    assert [text.get_text() for text in legend.texts] == [*SERIES, "chance"]
+    box = legend.get_window_extent(renderer)
+    assert box.y1 <= axes.xaxis.label.get_window_extent(renderer).y0
+    assert 0 <= box.x0 < box.x1 <= 1200
+    assert (figure.get_suptitle(), axes.get_xlabel(), axes.get_ylabel()) == tuple(
+        WORDS[name] for name in ("title", "x_label", "y_label")
+    )
+    assert figure.bbox.width == 1200
+
+
+def test_a_legend_of_long_names_stays_inside_the_figure():
+    names = [
+        f"MAD, ε = 0.99, objective = inner, over all layers of a distilled surrogate, variant {i}" for i in range(6)
+    ]
+    figure = plots.curves({name: [(1, [i]), (2, [i + 1])] for i, name in enumerate(names)}, **WORDS)
+    box = figure.legends[0].get_window_extent(drawn(figure))
+    assert 0 <= box.x0 < box.x1 <= 1200
+
+
+@pytest.mark.parametrize("logx", [False, True])
+def test_ticks_of_curves_are_at_the_points_and_do_not_touch(logx):
+    places = [100, 200, 250, 1000, 2500, 5000, 10_000, 10_500, 50_000]
+    figure = plots.curves({"a": [(x, [1.0]) for x in places]}, logx=logx, **WORDS)
+    renderer = drawn(figure)
+    (axes,) = figure.axes
+    assert {int(label.get_text().replace(" ", "")) for label in axes.get_xticklabels()} <= set(places)
+    boxes = [label.get_window_extent(renderer) for label in axes.get_xticklabels()]
+    assert len(boxes) >= 4
+    assert all(one.x1 + 3 < other.x0 for one, other in itertools.pairwise(boxes))
+
+
+PANELS = {"MAD, ε = 0.5": [1, 2, 1, 0], "MAD, ε = 0.99": [0, 0, 10, 30], "top-1": [0, 400, 0, 0]}
+BINS = {"x_label": "degrees", "title": "mnist ← notmnist", "edges": [0, 45, 90, 135, 180]}
+
+
+def means(figure):
+    """The position of each panel's vertical line and its text."""
+    return [(float(axes.lines[0].get_xdata()[0]), axes.texts[0].get_text()) for axes in figure.axes]
+
+
+def test_histograms_show_shares_and_means_on_common_axes():
+    figure = plots.histograms(PANELS, **BINS)
+    assert [axes.get_title() for axes in figure.axes] == list(PANELS)
+    for axes, counts in zip(figure.axes, PANELS.values(), strict=True):
+        bars = axes.patches[0].get_data()
+        np.testing.assert_allclose(bars.values, 100 * np.array(counts) / sum(counts))
+        np.testing.assert_array_equal(bars.edges, BINS["edges"])
+        assert axes.get_xlim() == (0, 180)
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+    assert means(figure) == [(67.5, "mean 67.5"), (146.25, "mean 146.2"), (67.5, "mean 67.5")]
+    assert (figure.get_suptitle(), figure.get_supxlabel()) == (BINS["title"], "degrees")
+
+
+def test_histograms_take_exact_means_where_they_are_given():
+    exact = dict(zip(PANELS, (61.0, 150.04, 50.0), strict=True))
+    found = means(plots.histograms(PANELS, means=exact, **BINS))
+    assert found == [(61.0, "mean 61.0"), (150.04, "mean 150.0"), (50.0, "mean 50.0")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 12])
+def test_texts_of_histograms_cover_nothing_and_every_column_has_numbers_below(count):
+    panels = {f"reverse sigmoid, β = {i / 10:g}, γ = 0.2": np.eye(4, dtype=int)[i % 4] for i in range(count)}
+    figure = plots.histograms(panels, **BINS)
+    renderer = drawn(figure)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == count
+    texts = [text for axes in shown for text in (axes.title, *axes.texts)]
+    texts += [figure._supxlabel, figure._supylabel, figure._suptitle]
+    texts += [label for axes in shown[-3:] for label in axes.get_xticklabels()]
+    boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(0 <= box.x0 < box.x1 <= 1200 and 0 <= box.y0 < box.y1 <= figure.bbox.height for box in boxes)
+    for axes in shown:
+        box, highest = axes.texts[0].get_window_extent(renderer), axes.transData.transform((0, 100))[1]
+        assert axes.bbox.x0 <= box.x0 < box.x1 <= axes.bbox.x1
+        assert highest <= box.y0
+    for axes in shown[-min(3, count) :]:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "45", "90", "135", "180"]
+        assert axes.xaxis.get_tick_params()["labelbottom"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.curves({}, **WORDS), "series is empty"),
+        (lambda: plots.curves({"a": []}, **WORDS), r"series\['a'\] is empty"),
+        (lambda: plots.curves({"a": [(1, [])]}, **WORDS), r"series\['a'\] has no value at x = 1"),
+        (lambda: plots.curves({"a": [(1, [math.nan])]}, **WORDS), "must be finite"),
+        (lambda: plots.curves({"a": [(0, [1])]}, logx=True, **WORDS), "x = 0: must be above 0 where logx is True"),
+        (lambda: plots.histograms({}, **BINS), "panels is empty"),
+        (lambda: plots.histograms({"a": [1, 2]}, **BINS), r"panels\['a'\] has 2 counts: must be 4, one a bin"),
+        (lambda: plots.histograms({"a": [0, 0, 0, 0]}, **BINS), "not all 0"),
+        (lambda: plots.histograms({"a": [1, -1, 0, 2]}, **BINS), "counts of at least 0"),
+        (lambda: plots.histograms(PANELS, **{**BINS, "edges": [0, 1, 1, 2, 3]}), "at least two ascending numbers"),
+        (lambda: plots.histograms(PANELS, means={"top-1": 2}, **BINS), r"means has no 'MAD, ε = 0.5'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+def test_no_figure_touches_pyplot():
+    for path in Path(plots.__file__).parent.glob("*.py"):
+        assert "pyplot" not in path.read_text("utf-8")
