@@ -24,14 +24,13 @@ from typing import Any
 import grid
 import steal
 import surrogates
+import tables
 import tyro
 from attackers import Attack
 from tradeoff import Grid
 from train_victim import Victim
 
 Record = Any
-Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
-"""Title, headings, rows."""
 
 EPSILONS = (0.1, 0.2, 0.5, 0.9, 0.95, 0.99, 1.0, 1.5, 2.0)
 ANGLE_BINS = 36  # of 5 degrees
@@ -42,7 +41,6 @@ PUBLISHED = (
 )
 
 _MEASURES = ("mean", "p1", "p10", "p50", "p90", "p99", "max")
-_IN_A_TERMINAL = ("mean", "p50", "p90", "max", "mean L1", "defender %")  # 80 characters wide
 _ASKED = ("pool", "split", "resize", "budget", "model")
 
 
@@ -186,13 +184,12 @@ def write(cells: Sequence[Record], folder: Path) -> list[Path]:
     """Tables and figures from the records of one seed, into a folder."""
     from pp_jax import _files, plots
 
-    angles, entropies = tables(cells)
-    text = f"**{title(cells[0])}**\n\n{markdown(angles)}\n{PUBLISHED}\n\n{markdown(entropies)}"
+    text = "\n".join(table.markdown() for table in summaries(cells))
     paths = [_files.write_bytes(folder / "angles.md", text.encode())]
     return paths + [plots.save(figure, folder / name) for name, figure in pictures(cells).items()]
 
 
-def tables(cells: Sequence[Record]) -> tuple[Table, Table]:
+def summaries(cells: Sequence[Record]) -> tuple[tables.Table, tables.Table]:
     """Angles and entropies, a row a defense."""
 
     def numbers(values: dict[str, float], digits: int) -> list[str]:
@@ -202,12 +199,14 @@ def tables(cells: Sequence[Record]) -> tuple[Table, Table]:
         shares = (result["query_kept_argmax"], result["defender_accuracy"])
         return [f"{result['query_l1']['mean']:.2f}", *(f"{100 * share:.1f}" for share in shares)]
 
-    rows = {label(cell): numbers(cell.result["query_angle_degrees"], 1) + costs(cell.result) for cell in cells}
+    rows = [[label(cell), *numbers(cell.result["query_angle_degrees"], 1), *costs(cell.result)] for cell in cells]
+    entropies = [[name, *numbers(values, 2)] for name, values in sources(cells).items()]
     angles = ("defense", *_MEASURES, "mean L1", "argmax kept %", "defender %")
-    entropies = {name: numbers(values, 2) for name, values in sources(cells).items()}
+    degrees = "Angle between the gradients of clean posterior and answer, degrees"
+    note = f"{PUBLISHED} {tables.provenance(cells)}"
     return (
-        ("Angle between the gradients of clean posterior and answer, degrees", angles, _lines(rows)),
-        ("Entropy of posteriors, nats", ("posteriors", *_MEASURES), _lines(entropies)),
+        tables.Table(f"{degrees}, {title(cells[0])}", angles, rows, note, hidden=("p1", "p99", "max")),
+        tables.Table("Entropy of posteriors, nats", ("posteriors", *_MEASURES), entropies, ""),
     )
 
 
@@ -269,37 +268,9 @@ def title(cell: Record) -> str:
     return f"{victim['dataset']} ← {attack['pool']} · {victim['model']} · {queries} · seed {cell.config['seed']}"
 
 
-def markdown(table: Table) -> str:
-    """A table in Markdown, under its title."""
-    heading, columns, rows = table
-    lines = [columns, ("---", *["---:"] * (len(columns) - 1)), *rows]
-    return "\n".join([f"{heading}:", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
-
-
-def terminal(table: Table) -> Any:
-    """A table for `rich.print`, without the columns that a narrow screen has no room for."""
-    from rich import box
-    from rich.table import Table as Lines
-
-    heading, columns, rows = table
-    shown = [0, *(index for index, column in enumerate(columns) if column in _IN_A_TERMINAL)]
-    lines = Lines(box=box.SIMPLE_HEAD, title=heading, pad_edge=False, padding=(0, 1, 0, 0))
-    for index in shown:
-        lines.add_column(columns[index].replace(" ", "\n", 1), justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        lines.add_row(*(row[index] for index in shown))
-    return lines
-
-
-def _lines(rows: dict[str, list[str]]) -> list[tuple[str, ...]]:
-    return [(name, *cells) for name, cells in rows.items()]
-
-
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
-    import rich
-
     try:
         cells = run(config)
         paths = write(cells, config.runs / config.folder)
@@ -307,8 +278,9 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished defenses")
-    rich.print(*map(terminal, tables(cells)))
-    print(PUBLISHED, *paths, sep="\n")
+    for table in summaries(cells):
+        table.print()
+    print(*paths, sep="\n")
 
 
 if __name__ == "__main__":

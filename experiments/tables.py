@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 NOT_RUN = "not run"
 _NOTE = "Mean ± half the range over seeds, where there are several."
@@ -18,12 +18,14 @@ class Table:
         headings: of the columns.
         rows: the texts.
         note: what a reader must know.
+        hidden: headings of the columns that a terminal has no room for.
     """
 
     title: str
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = _NOTE
+    hidden: Sequence[str] = ()
 
     def print(self) -> None:
         """Show it in the terminal."""
@@ -31,12 +33,15 @@ class Table:
         from rich import box
         from rich import table as tables
 
-        shown = tables.Table(box=box.SIMPLE_HEAD, title=self.title, caption=self.note, caption_justify="left")
-        for number, heading in enumerate(self.headings):
-            shown.add_column(heading, justify="left" if number == 0 else "right")
+        lines = tables.Table(box=box.SIMPLE_HEAD, title=self.title, caption=self.note, caption_justify="left")
+        lines.pad_edge, lines.padding = False, (0, 1, 0, 0)
+        shown = [index for index, heading in enumerate(self.headings) if heading not in self.hidden]
+        for index in shown:
+            side: Literal["left", "right"] = "right" if index else "left"
+            lines.add_column(self.headings[index].replace(" ", "\n", 1), justify=side, no_wrap=not index)
         for row in self.rows:
-            shown.add_row(*row)
-        rich.print(shown)
+            lines.add_row(*(row[index] for index in shown))
+        rich.print(lines)
 
     def markdown(self) -> str:
         """The table as Markdown, with a line that says on what it was computed."""
