@@ -22,6 +22,7 @@ from defenses import Defense
 
 DEFENSES = {
     "MAD, ε = 0.5": Defense("mad", epsilon=0.5),
+    "MAD, ε = 0.9": Defense("mad", epsilon=0.9),
     "MAD, ε = 0.99": Defense("mad", epsilon=0.99),
     "MAD, ε = 1.5": Defense("mad", epsilon=1.5),
     "MAD-argmax, ε = 0.99": Defense("mad_argmax", epsilon=0.99),
