@@ -6,7 +6,7 @@ L1   ‖y − ỹ‖₁ ∈ [0, 2]          L2   ‖y − ỹ‖₂ ∈ [0, √2
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,12 @@ from optax import projections
 _PROJECTION_SLACK = 1e-4
 _PROJECTION_ROUNDS = 1000
 
+Norm = Literal["l1", "l2"]
+_ONTO_BALL: dict[Norm | None, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "l1": projections.projection_l1_ball,
+    "l2": projections.projection_l2_ball,
+}
+
 
 class Distance(Protocol):
     """A convex distance to the clean posterior, zero there."""
@@ -25,6 +31,10 @@ class Distance(Protocol):
     @property
     def largest(self) -> float:
         """The largest value on the simplex: budgets beyond it are refused."""
+
+    @property
+    def norm(self) -> Norm | None:
+        """Which norm of ỹ − y it is, or None: a ball of a norm has projections and exact solvers."""
 
     def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
         """dist(y, ỹ) for (K,) and (K,)."""
@@ -41,6 +51,7 @@ class L1:
     """‖y − ỹ‖₁, twice the total variation; in [0, 2]."""
 
     largest = 2.0
+    norm: ClassVar[Norm] = "l1"
 
     def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
         """‖y − ỹ‖₁."""
@@ -56,7 +67,7 @@ class L1:
 
     def project(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
         """`target` moved into the ball and the simplex by alternating Euclidean projections."""
-        return _alternate(probs, target, epsilon, distance=self, onto_ball=projections.projection_l1_ball)
+        return project(probs, target, epsilon, distance=self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +75,7 @@ class L2:
     """‖y − ỹ‖₂, in [0, √2]."""
 
     largest = math.sqrt(2)
+    norm: ClassVar[Norm] = "l2"
 
     def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
         """‖y − ỹ‖₂."""
@@ -79,7 +91,7 @@ class L2:
 
     def project(self, probs: jax.Array, target: jax.Array, epsilon: jax.Array) -> jax.Array:
         """`target` moved into the ball and the simplex by alternating Euclidean projections."""
-        return _alternate(probs, target, epsilon, distance=self, onto_ball=projections.projection_l2_ball)
+        return project(probs, target, epsilon, distance=self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +99,7 @@ class KL:
     """KL(y‖ỹ) = Σ y log(y/ỹ) in nats, with 0 log 0 = 0; infinite where ỹ = 0 < y."""
 
     largest = math.inf
+    norm: ClassVar[None] = None
 
     def __call__(self, probs: jax.Array, answer: jax.Array) -> jax.Array:
         """KL(y‖ỹ)."""
@@ -128,21 +141,29 @@ def check_budget(epsilon: jax.Array | float, distance: Distance) -> None:
         raise ValueError(f"epsilon must be at least 0{limit} in {type(distance).__name__}, not {value:.6g}")
 
 
-def _ratio(epsilon: jax.Array, length: jax.Array) -> jax.Array:
-    """min(1, ε/length), 1 where the length is within ε (also 0/0)."""
-    within = length <= epsilon
-    return jnp.where(within, 1, epsilon / jnp.where(within, 1, length))
+def check_norm(solver: object, distance: Distance) -> None:
+    """Refuse a distance that is not a norm (KL), for a solver that needs one.
+
+    Raises:
+        ValueError: naming the solver and the distance.
+    """
+    if distance.norm is None:
+        raise ValueError(f"{type(solver).__name__} needs the distance L1 or L2, not {type(distance).__name__}")
 
 
-def _alternate(
-    probs: jax.Array,
-    target: jax.Array,
-    epsilon: jax.Array,
-    *,
-    distance: Distance,
-    onto_ball: Callable[[jax.Array, jax.Array], jax.Array],
-) -> jax.Array:
-    """Project by turns on the ball around y and on the simplex until both hold; an empty ball is y itself."""
+def project(probs: jax.Array, target: jax.Array, epsilon: jax.Array, *, distance: Distance) -> jax.Array:
+    """`target` moved into the ball of a norm around y and into the simplex, by Euclidean projections in turn.
+
+    Args:
+        probs: the centre y, (K,).
+        target: what is moved, (K,).
+        epsilon: the ball's radius; an empty ball is y itself.
+        distance: one that has a `norm`.
+
+    Returns:
+        The point, (K,), on the simplex and within 1e-4 of the ball (the published stopping rule), or after 1000 rounds.
+    """
+    onto_ball = _ONTO_BALL[distance.norm]
     # The projections divide by the radius.
     radius = jnp.where(epsilon > 0, epsilon, 1)
 
@@ -157,3 +178,9 @@ def _alternate(
 
     point, _ = jax.lax.while_loop(outside, once, (target, jnp.zeros((), jnp.int32)))
     return jnp.where(epsilon > 0, point, probs)
+
+
+def _ratio(epsilon: jax.Array, length: jax.Array) -> jax.Array:
+    """min(1, ε/length), 1 where the length is within ε (also 0/0)."""
+    within = length <= epsilon
+    return jnp.where(within, 1, epsilon / jnp.where(within, 1, length))

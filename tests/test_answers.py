@@ -98,6 +98,7 @@ def test_tables_and_figures_say_what_was_measured(runs):
             assert image.width == 1200
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_from_the_finished_defenses(data_dir, runs):
     cells = by_defense(runs)
     stamps = {cell.path: cell.path.stat().st_mtime_ns for cell in cells.values()}

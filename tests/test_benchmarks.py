@@ -46,6 +46,7 @@ def test_a_ratio_is_of_times_in_the_same_turn(harness):
     times = harness.Times({"ours": [1.0, 10.0, 2.0], "theirs": [2.0, 20.0, 1.0]}, {"ours": [3.0], "theirs": [4.0]})
     assert times.ratio("ours", "theirs") == 0.5
     assert times.overhead("ours", "theirs") == -0.5
+    assert times.excess("ours", "theirs") == -1.0
     assert times.cpu_ratio("ours", "theirs") == 0.75
     assert times.minimum("ours") == 1.0
     assert times.median("theirs") == 2.0
@@ -67,6 +68,7 @@ def test_what_sleeps_takes_wall_time_and_no_processor_time(harness):
         (36, 35, ">=", True),
         (35, 35, ">=", True),
         (34, 35, ">=", False),
+        (1e9, float("inf"), "<=", True),
         (float("nan"), 1, "<=", False),
         (float("nan"), 1, ">=", False),
     ],
@@ -87,10 +89,8 @@ def test_bad_input_is_refused(harness):
 
 
 def test_every_row_says_where_it_was_measured(harness, run):
-    row = run.normal(
-        {"name": "a", "ratio": 2.0, "bound": 1.15, "holds": False, "details": {"batch": 4}}, harness.environment()
-    )
-    assert row["bound"] == "<= 1.15"
+    row = run.located(harness.row("a", 2.0, 1.15, details={"batch": 4}), harness.environment())
+    assert row.keys() == KEYS
     assert {"batch", "versions", "machine", "threads"} <= row["details"].keys()
     assert {"python", "jax", "jaxlib"} <= row["details"]["versions"].keys()
     assert row["details"]["machine"]["cpu"]
@@ -138,6 +138,44 @@ def test_help_answers_at_once_without_loading_jax():
     assert "--only" in done.stdout
     assert not [line for line in done.stderr.splitlines() if line.split("|")[-1].strip() == "jax"]
     assert time.monotonic() - start < 10
+
+
+def test_two_programs_must_agree_and_are_compared_a_piece_of_work(harness):
+    harness.agree("sum", [1.0, 2.0], [1.0, 2.001])
+    with pytest.raises(AssertionError, match="sum"):
+        harness.agree("sum", [1.0, 2.0], [1.0, 2.1])
+    row = harness.compared("sleep", lambda: time.sleep(0.02), lambda: time.sleep(0.04), 1, repeats=1, per=2)
+    assert row["holds"]
+    assert 10 <= row["details"]["ours"]["minimum_ms"] < row["details"]["theirs"]["minimum_ms"]
+    assert row["ratio"] == row["details"]["ours"]["median_ms"] / row["details"]["theirs"]["median_ms"]
+
+
+def test_every_benchmark_has_a_function_that_measures_it(scripts, run):
+    pytest.importorskip("torch")
+    for name in run.NAMES:
+        script, function = run.PLACES.get(name, (name, "rows"))
+        assert callable(getattr(scripts(script), function))
+
+
+@pytest.mark.slow
+def test_rows_of_the_forward_and_training_benchmarks_compare_with_pytorch(scripts):
+    """A small batch: they check themselves that both sides compute the same."""
+    pytest.importorskip("torch")
+    rows = [*scripts("train_step").rows(3, 2), *scripts("forward").vgg_rows(1, 2), *scripts("forward").lenet_rows(1, 2)]
+    assert all(row.keys() == KEYS for row in rows)
+    assert [row["ratio"] > 0 for row in rows] == [True] * 5
+
+
+def test_every_defense_of_the_paper_has_its_time_beyond_the_undefended_victims(scripts):
+    query_time = scripts("query_time")
+    case = query_time.setting("LeNet K=4", query_time.models.lenet(4), (16, 16, 1), 4)
+    rows = query_time.defense_rows(case, repeats=1)
+    assert all(row.keys() == KEYS and row["holds"] for row in rows)
+    names = ["MAD", "MAD-argmax", "reverse sigmoid", "random noise", "top-k", "rounding"]
+    assert [row["name"].split(":")[0] for row in rows] == names
+    for row in rows:
+        milliseconds = [row["details"][f"{side}_a_query"]["median_ms"] for side in ("defended", "undefended")]
+        assert row["ratio"] == pytest.approx(1e3 * (milliseconds[0] - milliseconds[1]))
 
 
 def test_overhead_rows_compare_the_black_box_with_the_forward_passes(scripts):
@@ -188,6 +226,7 @@ def test_batches_are_compared_with_the_faster_way_of_one_image_at_a_time(scripts
     assert row.keys() == KEYS
     assert row["ratio"] == 20
     assert row["holds"]
+    assert row["bound"] == ">= 20"
     assert row["details"]["PyTorch, one at a time, 2 threads"]["minimum_ms"] == 10_000
 
 
@@ -195,6 +234,8 @@ def test_augmentation_rows_compare_a_move_with_itself(scripts):
     augmentation = scripts("augmentation")
     (row,) = augmentation.rows({"JBDA": augmentation.SignedGradient()}, batch=2, single=1, repeats=1, torch=False)
     assert row.keys() == KEYS
+    assert row["name"].endswith("(for information)")
+    assert row["bound"] == ">= 1"
     details = row["details"]
     expected = details["ours, one at a time"]["minimum_ms"] / details["ours_in_a_batch"]["minimum_ms"]
     assert row["ratio"] == pytest.approx(expected)

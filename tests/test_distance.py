@@ -23,6 +23,14 @@ def test_distance_is_zero_at_the_posterior_and_agrees_with_numpy(name):
     np.testing.assert_allclose(BALLS[name](y, z), numpy_distance(name, y, z), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "order"), [("L1", 1), ("L2", 2), ("KL", None)])
+def test_a_distance_says_which_norm_it_is(name, order):
+    assert BALLS[name].norm == (None if order is None else f"l{order}")
+    if order:
+        y, z = np.random.default_rng(0).dirichlet(np.ones(5), 2).astype(np.float32)
+        np.testing.assert_allclose(BALLS[name](y, z), np.linalg.norm(z - y, ord=order), rtol=1e-6)
+
+
 def test_kl_is_defined_at_zeros():
     kl = distance.KL()
     y, z = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])

@@ -17,7 +17,7 @@ from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-ROOMS = {"attackers.py", "defenses.py", "grid.py", "surrogates.py"}  # without a command line
+ROOMS = {"attackers.py", "defenses.py", "grid.py", "surrogates.py", "tables.py"}  # without a command line
 SMALL = (
     "--victim.dataset",
     "stripes",
@@ -207,11 +207,12 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_work(data_dir
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.py") if path.name not in ROOMS))
 def test_help_is_quick(name):
-    times = []
-    for _ in range(2):  # the first run may have to compile bytecode
+    for attempt in (1, 2):  # the first run may have to compile bytecode
         started = time.perf_counter()
         status, text = script(name, "--help", timeout=60)
-        times.append(time.perf_counter() - started)
+        taken = time.perf_counter() - started
         assert status == 0
-        assert "--runs" in text
-    assert min(times) < 3
+        assert "usage:" in text
+        if taken < 3:
+            return
+    pytest.fail(f"{taken:.1f} s for --help, attempt {attempt}")

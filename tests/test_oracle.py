@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from support import hard_posteriors
 
-from pp_jax import distance, objective, oracle
+from pp_jax import MAD, distance, objective, oracle
 from pp_jax.gram import Dense, LastLayer
-from pp_jax.solvers.heuristic import LineSearch, Projection
+from pp_jax.solvers import LineSearch, MaxAngle, MinInner, Projection
 
 CLASSES = st.sampled_from([2, 3, 5, 8])
 SEEDS = st.integers(0, 2**32 - 1)
@@ -159,6 +159,9 @@ def test_interpolate_first_is_refused_with_another_oracle():
         LineSearch(oracle.least_likely, interpolate_first=True)
 
 
-def test_projection_refuses_kl():
-    with pytest.raises(ValueError, match="KL"):
-        Projection()(jnp.full(3, 1 / 3), jnp.eye(3), epsilon=0.5, distance=distance.KL(), key=jax.random.key(0))
+@pytest.mark.parametrize("solver", [Projection(), MinInner(), MaxAngle()], ids=lambda s: type(s).__name__)
+def test_a_solver_that_needs_a_norm_refuses_kl(solver):
+    with pytest.raises(ValueError, match=f"{type(solver).__name__} needs the distance L1 or L2, not KL"):
+        MAD(None, None, 0.5, solver=solver, distance=distance.KL())
+    for ball in (distance.L1(), distance.L2()):
+        MAD(None, None, 0.5, solver=solver, distance=ball)

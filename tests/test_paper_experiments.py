@@ -148,6 +148,7 @@ def test_amplification_is_the_ratio_of_errors_with_students_interval(data_dir, r
         amplification.run(amplification.Config(seeds=(0, 1), size=small(), runs=runs, data_dir=data_dir))
 
 
+@pytest.mark.slow
 def test_private_victims_have_their_epsilon_beside_them(data_dir, runs):
     import private
 

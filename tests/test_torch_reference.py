@@ -117,9 +117,10 @@ CASES = [
 def test_networks_with_the_same_weights_give_the_same_logits(reference, network, name, shape):
     variables = _trained(network.init(jax.random.key(0), shape), seed=0)
     images = np.random.default_rng(1).random((3, *shape), np.float32)
-    theirs = reference.load(getattr(reference, name)(network.module.num_classes), variables)
+    theirs = reference.twin(network, variables)
+    assert type(theirs) is getattr(reference, name)
     with torch.no_grad():
-        found = theirs(torch.tensor(images).permute(0, 3, 1, 2)).numpy()
+        found = theirs(reference.pixels(images)).numpy()
     expected = np.asarray(jax.jit(jax.vmap(network, (None, 0)))(variables, images))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
@@ -131,11 +132,9 @@ def test_a_query_gets_the_answer_of_the_library(reference, name):
     images = np.random.default_rng(3).random((4, 28, 28, 1), np.float32)
     make = {"extreme": MAD, "argmax_preserving": MAD.argmax_preserving}[name]
     ours, _ = BlackBox(network, victim, make(network, surrogate, 0.9))(images)
-    networks = [reference.load(reference.LeNet(10), variables) for variables in (victim, surrogate)]
-    for image, expected in zip(images, np.asarray(ours), strict=True):
-        found = reference.answer(
-            *networks, torch.tensor(image).permute(2, 0, 1), oracle=getattr(reference, name), epsilon=0.9
-        )
+    networks = [reference.twin(network, variables) for variables in (victim, surrogate)]
+    for image, expected in zip(reference.pixels(images), np.asarray(ours), strict=True):
+        found = reference.answer(*networks, image, oracle=getattr(reference, name), epsilon=0.9)
         np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-4)
 
 

@@ -5,7 +5,9 @@ are taken within a turn.
 """
 
 import dataclasses
+import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import statistics
@@ -13,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Row = dict[str, Any]
 
@@ -46,6 +50,10 @@ class Times:
     def overhead(self, name: str, base: str) -> float:
         """Median over turns of (t(name) − t(base)) / t(base)."""
         return self.ratio(name, base) - 1
+
+    def excess(self, name: str, base: str) -> float:
+        """Median over turns of t(name) − t(base), in seconds."""
+        return statistics.median(a - b for a, b in zip(self.wall[name], self.wall[base], strict=True))
 
     def cpu_ratio(self, name: str, base: str) -> float:
         """Median over turns of the ratio of processor times."""
@@ -96,13 +104,41 @@ def _seconds(function: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def agree(name: str, ours: Any, theirs: Any) -> None:
+    """Two sides that compute different things are not worth timing.
+
+    Raises:
+        AssertionError: naming the comparison.
+    """
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * float(np.abs(theirs).max()), err_msg=name)
+
+
+def compared(
+    name: str, ours: Callable[[], Any], theirs: Callable[[], Any], bound: float, *, repeats: int, per: int = 1
+) -> Row:
+    """A row whose ratio is our time over theirs, taken by turns.
+
+    Args:
+        name: what is compared.
+        ours: our side.
+        theirs: the other side.
+        bound: the ratio that must not be exceeded.
+        repeats: turns.
+        per: how often the work is done in a call.
+    """
+    times = paired({"ours": ours, "theirs": theirs}, repeats=repeats)
+    details = {side: times.milliseconds(side, per=per) for side in times.wall} | {"repeats": repeats}
+    return row(name, times.ratio("ours", "theirs"), bound, details=details)
+
+
 def row(name: str, ratio: float, bound: float, *, sense: str = "<=", details: Mapping[str, Any]) -> Row:
     """One line of the table.
 
     Args:
         name: what was measured.
         ratio: the figure.
-        bound: what it must reach.
+        bound: what it must reach; infinity, from below, where nothing is asked of it.
         sense: "<=" if the ratio must not exceed the bound, ">=" if it must reach it.
         details: anything else that is worth keeping.
 
@@ -124,6 +160,19 @@ def row(name: str, ratio: float, bound: float, *, sense: str = "<=", details: Ma
 def threads() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def torch_reference() -> Any:
+    """The module of the PyTorch side, which may use every core.
+
+    Raises:
+        SystemExit: where PyTorch is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise SystemExit("This benchmark needs PyTorch: pip install 'pp-jax[bench]'")
+    module = importlib.import_module("torch_reference")
+    module.torch.set_num_threads(threads())
+    return module
 
 
 def environment() -> dict[str, Any]:
@@ -163,3 +212,11 @@ def table(rows: Sequence[Row]) -> str:
         verdict = "yes" if entry["holds"] else "NO"
         lines.append(f"{entry['name']:<{width}}  {entry['ratio']:>8.3g}  {entry['bound']:>8}  {verdict}")
     return "\n".join(lines)
+
+
+def report(rows: Sequence[Row]) -> None:
+    """Print the table, what is behind every row, and where it was measured."""
+    print(table(rows))
+    for entry in rows:
+        print(entry["name"], entry["details"])
+    print(environment())

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Row, Times, paired, row, table, threads
+from harness import Row, Times, paired, report, row, threads, torch_reference
 
 from pp_jax import MAD, BlackBox, models, oracle, simplex
 from pp_jax.blackbox import posterior
@@ -140,35 +140,18 @@ def _speedup_row(case: Setting, times: Times, name: str, references: list[str], 
 
 def _reference(case: Setting, name: str, queries: int, thread_count: int) -> Thunk:
     """The reference with the oracle `name` on the first `queries` images, one after the other."""
-    torch, reference = _torch()
-    make = {models.LeNet: reference.LeNet, models.VGG16BN: reference.VGG16BN}[type(case.network.module)]
-    classes = case.network.module.num_classes
-    networks = [reference.load(make(classes), variables) for variables in (case.victim, case.surrogate)]
-    pixels = torch.tensor(np.array(case.images[:queries])).permute(0, 3, 1, 2).contiguous()
+    reference = torch_reference()
+    networks = [reference.twin(case.network, variables) for variables in (case.victim, case.surrogate)]
+    pixels = reference.pixels(case.images[:queries])
     oracle_of_reference = getattr(reference, name)
 
     def answers() -> np.ndarray:
-        torch.set_num_threads(thread_count)
+        reference.torch.set_num_threads(thread_count)
         return np.stack(
             [reference.answer(*networks, x, oracle=oracle_of_reference, epsilon=EPSILON).numpy() for x in pixels]
         )
 
     return answers
-
-
-def _torch() -> tuple[Any, Any]:
-    """PyTorch and the reference.
-
-    Raises:
-        SystemExit: where PyTorch is not installed.
-    """
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise SystemExit("The reference needs PyTorch: pip install 'pp-jax[bench]'") from error
-    import torch_reference
-
-    return torch, torch_reference
 
 
 def exact_rows(case: Setting, *, repeats: int) -> list[Row]:
@@ -235,4 +218,4 @@ def rows() -> list[Row]:
 
 
 if __name__ == "__main__":
-    print(table(rows()))
+    report(rows())

@@ -1,4 +1,4 @@
-"""The published MAD algorithm in PyTorch, as the released code works: the baseline that `mad.py` is measured against.
+"""The PyTorch side of the benchmarks: the zoo's networks, and the published MAD algorithm as the released code works.
 
 One query at a time; the Jacobian of the last layer's weights by K backward passes; every candidate of the oracle judged
 on its own, in a Python loop, through the (K, D) Jacobian; then the line search on the L1 ball. Written from the paper
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pp_jax import models
 
 TOP_MARGIN = 1e-5
 ENUMERATED_CLASSES = 10
@@ -77,6 +79,17 @@ class VGG16BN(Network):
     def features(self, images: Tensor) -> Tensor:
         """The input of the last layer, (B, 512)."""
         return self.body(images).flatten(1)
+
+
+def twin(network: models.Network, variables: Mapping[str, Any]) -> Network:
+    """The namesake of LeNet or VGG16-BN in `pp_jax.models`, with its weights, in inference mode."""
+    namesakes: dict[type, type[Network]] = {models.LeNet: LeNet, models.VGG16BN: VGG16BN}
+    return load(namesakes[type(network.module)](network.module.num_classes), variables)
+
+
+def pixels(images: Any) -> Tensor:
+    """Images (B, H, W, C) as PyTorch has them, (B, C, H, W)."""
+    return torch.tensor(np.array(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def load(network: Network, variables: Mapping[str, Any]) -> Network:

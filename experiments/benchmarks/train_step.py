@@ -10,10 +10,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import forward
 import jax
 import numpy as np
 import optax
+from harness import Row, agree, compared, report, torch_reference
 
 from pp_jax import models
 
@@ -35,34 +35,12 @@ def step(state: State, images: jax.Array, targets: jax.Array) -> tuple[State, ja
     return (optax.apply_updates(params, updates), momentum), value
 
 
-def torch_lenet(torch: Any, params: Any) -> Any:
-    """LeNet as a torch module with the weights of ours."""
-    nn = torch.nn
-    module = nn.Sequential(
-        *(nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(20, 50, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
-    )
-    # The flattened feature map is ordered (H, W, C) here and (C, H, W) there.
-    fc1 = np.array(params["fc1"]["kernel"]).reshape(4, 4, 50, 500).transpose(3, 2, 0, 1).reshape(500, 800)
-    weights = {
-        0: np.array(params["conv1"]["kernel"]).transpose(3, 2, 0, 1),
-        3: np.array(params["conv2"]["kernel"]).transpose(3, 2, 0, 1),
-        7: fc1,
-        9: np.array(params["fc2"]["kernel"]).T,
-    }
-    for (index, weight), name in zip(weights.items(), ("conv1", "conv2", "fc1", "fc2"), strict=True):
-        module[index].weight.data = torch.tensor(np.ascontiguousarray(weight))
-        module[index].bias.data = torch.tensor(np.array(params[name]["bias"]))
-    return module
-
-
-def torch_step(torch: Any, params: Any, images: jax.Array, targets: jax.Array) -> Callable[[], Any]:
+def their_step(params: Any, images: jax.Array, targets: jax.Array) -> Callable[[], Any]:
     """A function that performs PyTorch's next step on the batch and returns its loss."""
-    module = torch_lenet(torch, params)
+    reference = torch_reference()
+    torch, module = reference.torch, reference.twin(NETWORK, {"params": params})
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.5)
-    pixels = torch.tensor(np.array(images)).permute(0, 3, 1, 2).contiguous()
-    labels = torch.tensor(np.array(targets))
+    pixels, labels = reference.pixels(images), torch.tensor(np.array(targets))
 
     def run() -> Any:
         optimizer.zero_grad()
@@ -88,28 +66,25 @@ def our_step(params: Any, images: jax.Array, targets: jax.Array) -> Callable[[],
     return run
 
 
-def rows(repeats: int = 60, batch: int = 64) -> list[dict[str, Any]]:
+def rows(repeats: int = 60, batch: int = 64) -> list[Row]:
     """The single step against PyTorch's, and a step inside `lax.scan` against the single step."""
-    torch = forward.require_torch()
     image_key, label_key, key = jax.random.split(jax.random.key(0), 3)
     images = jax.random.uniform(image_key, (batch, 28, 28, 1))
     targets = jax.nn.softmax(jax.random.normal(label_key, (batch, 10)))
     params = NETWORK.init(key, (28, 28, 1))["params"]
-    ours, theirs = our_step(params, images, targets), torch_step(torch, params, images, targets)
+    ours, theirs = our_step(params, images, targets), their_step(params, images, targets)
     name = f"LeNet training step, {batch} images / PyTorch"
     for _ in range(5):
-        forward.check_agreement(name, ours(), theirs().numpy())
+        agree(name, ours(), theirs())
     steps = 8
     # Several steps a turn, as in training: right after a call of the other side its idle threads still spin on a core.
     our_turn, their_turn = (functools.partial(_repeat, side, steps) for side in (ours, theirs))
-    our_times, their_times = forward.interleaved(our_turn, their_turn, repeats // 3)
-    result = [forward.row(name, (our_times / steps, their_times / steps), 1.15, torch=torch.__version__)]
+    single = compared(name, our_turn, their_turn, 1.15, repeats=max(1, repeats // 3), per=steps)
 
     scan = jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s, images, targets), state, length=steps))
-    state = params, OPTIMIZER.init(params)
-    scanned, single = forward.interleaved(lambda: scan(state), our_turn, max(3, repeats // steps))
-    scan_name = f"LeNet training step in a scan of {steps} / alone"
-    return [*result, forward.row(scan_name, (scanned / steps, single / steps), 1.3)]
+    scanned = functools.partial(scan, (params, OPTIMIZER.init(params)))
+    name = f"LeNet training step in a scan of {steps} / alone"
+    return [single, compared(name, scanned, our_turn, 1.3, repeats=max(3, repeats // steps), per=steps)]
 
 
 def _repeat(run: Callable[[], Any], times: int) -> Any:
@@ -119,10 +94,5 @@ def _repeat(run: Callable[[], Any], times: int) -> Any:
     return run()
 
 
-def main() -> None:
-    """Print the table."""
-    forward.print_table(rows())
-
-
 if __name__ == "__main__":
-    main()
+    report(rows())

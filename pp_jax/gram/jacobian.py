@@ -48,18 +48,7 @@ def jacobian(logits_fn: LogitsFn, params: Params, image: jax.Array, *, where: Wh
     """Gram matrix M = GGᵀ over all parameters, or those that `where` picks, through `jax.jacrev`.
 
     G = ∂ log softmax(logits_fn(w, image)) / ∂w ∈ R^{K×D}; it is formed in full, K backward passes and K·D numbers.
-
-    Args:
-        logits_fn: the surrogate, `logits_fn(params, image) -> (K,)`.
-        params: its parameters, a pytree.
-        image: one image, (H, W, C).
-        where: predicate on parameter paths such as "params/Dense_0/kernel".
-
-    Returns:
-        M, (K, K), in float32 or wider.
-
-    Raises:
-        ValueError: if `where` picks no parameter.
+    Arguments, result and errors as in `all_layers`.
     """
     chosen, restore = select(params, where)
 

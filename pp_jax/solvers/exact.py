@@ -10,9 +10,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from pp_jax.distance import Norm
 from pp_jax.gram import Gram, LastLayer
+from pp_jax.pytree import pytree
 from pp_jax.solvers.cone import nearest_direction
-from pp_jax.solvers.feasible_set import FeasibleSet, Norm, prepare
+from pp_jax.solvers.feasible_set import FeasibleSet, prepare
 from pp_jax.solvers.l2 import smallest_cosine_l2
 from pp_jax.solvers.vertices import best_vertex
 
@@ -21,7 +23,7 @@ _ALL_PAIRS_UP_TO = 16
 _MOST_RECEIVERS = 32
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True)
 class Exact:
     """An answer with what is known about its optimality.
@@ -46,7 +48,7 @@ def exact(
     *,
     epsilon: jax.Array | float,
     keep_argmax: bool = False,
-    norm: Norm = "l1",
+    norm: Norm | None = "l1",
     steps: int | None = None,
     rounds: int = 4,
 ) -> Exact:
@@ -63,7 +65,7 @@ def exact(
         gram: M, the surrogate's Gram matrix (K, K), or an operator such as `pp_jax.gram.LastLayer`.
         epsilon: radius of the ball, 0 ≤ ε ≤ 2; may be traced.
         keep_argmax: keep the (first) top class of y on top.
-        norm: "l1" or "l2".
+        norm: "l1" or "l2", as the attribute of a distance is; None, of one that is no norm, is refused.
         steps: interior point steps (by default 12, or 18 in float64).
         rounds: linear programs from each start; a last layer of up to 16 classes, top class free, has three of its own.
 
@@ -71,7 +73,7 @@ def exact(
         An `Exact`, in the precision of the inputs but at least float32.
 
     Raises:
-        ValueError: if shapes do not match or `norm` is unknown.
+        ValueError: if shapes do not match or `norm` is neither.
 
     Source: objective, Orekondy et al. (2020), eq. 4; solution derived in docs/theory.md.
     """

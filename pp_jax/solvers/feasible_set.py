@@ -1,16 +1,14 @@
 """The feasible set of an answer, simplex ∩ ball with or without the top class kept, as the solvers see it."""
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from pp_jax.distance import Norm
 from pp_jax.gram import Dense, Gram, LastLayer, as_operator
 from pp_jax.solvers.l2 import linear_max_l2, shrink_l2
 from pp_jax.solvers.lp import linear_max_l1, linear_max_l1_top
-
-Norm = Literal["l1", "l2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +18,7 @@ class FeasibleSet:
     y: jax.Array
     epsilon: jax.Array
     keep_argmax: bool
-    norm: Norm
+    norm: Norm | None
 
     def __post_init__(self):
         if self.norm not in ("l1", "l2"):
@@ -80,7 +78,7 @@ def _keep_first(z: jax.Array, keep: jax.Array) -> jax.Array:
 
 
 def prepare(
-    y: jax.Array, gram: Gram | jax.Array, epsilon: jax.Array | float, *, keep_argmax: bool, norm: Norm
+    y: jax.Array, gram: Gram | jax.Array, epsilon: jax.Array | float, *, keep_argmax: bool, norm: Norm | None
 ) -> tuple[FeasibleSet, Gram]:
     """Check shapes, raise everything to one precision (float32 at least), and drop the scale of the Gram matrix."""
     operator = as_operator(gram)

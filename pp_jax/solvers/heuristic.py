@@ -6,7 +6,7 @@ import jax
 
 from pp_jax import objective as objectives
 from pp_jax import oracle as oracles
-from pp_jax.distance import L1, L2, Distance
+from pp_jax.distance import Distance, check_norm, project
 from pp_jax.gram.operator import Gram, as_operator
 
 
@@ -72,10 +72,7 @@ class Projection:
     oracle: oracles.Oracle = oracles.extreme
     objective: oracles.Objective = objectives.angular
 
-    def check(self, distance: Distance) -> None:
-        """Refuse a distance without a Euclidean projection (KL)."""
-        if not isinstance(distance, L1 | L2):
-            raise ValueError(f"Projection needs the distance L1 or L2, not {type(distance).__name__}")
+    check = check_norm
 
     @property
     def keep_argmax(self) -> bool:
@@ -91,10 +88,8 @@ class Projection:
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
-        self.check(distance)
-        assert isinstance(distance, L1 | L2)
         target = self.oracle(probs, as_operator(gram), objective=self.objective, key=key)
-        return distance.project(probs, target, epsilon)
+        return project(probs, target, epsilon, distance=distance)
 
 
 def _name(function: object) -> str:

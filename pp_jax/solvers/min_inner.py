@@ -2,8 +2,9 @@
 
 import jax
 
+from pp_jax.distance import Norm
 from pp_jax.gram import Gram
-from pp_jax.solvers.feasible_set import Norm, prepare
+from pp_jax.solvers.feasible_set import prepare
 
 
 def min_inner(
@@ -12,7 +13,7 @@ def min_inner(
     *,
     epsilon: jax.Array | float,
     keep_argmax: bool = False,
-    norm: Norm = "l1",
+    norm: Norm | None = "l1",
 ) -> jax.Array:
     """Return the feasible answer with the smallest inner product of gradients.
 
@@ -26,13 +27,13 @@ def min_inner(
         gram: M, the surrogate's Gram matrix (K, K), or an operator such as `pp_jax.gram.LastLayer`.
         epsilon: radius of the ball, 0 ≤ ε ≤ 2; may be traced.
         keep_argmax: keep the (first) top class of y on top.
-        norm: "l1" or "l2".
+        norm: "l1" or "l2", as in `exact`.
 
     Returns:
         The answer, (K,), in the precision of the inputs but at least float32.
 
     Raises:
-        ValueError: if shapes do not match or `norm` is unknown.
+        ValueError: if shapes do not match or `norm` is neither.
 
     Source: gradient redirection (Mazeika et al., 2022) towards −Gᵀy, solved exactly.
     """

@@ -4,10 +4,9 @@ import dataclasses
 
 import jax
 
-from pp_jax.distance import L1, L2, Distance
+from pp_jax.distance import Distance, check_norm
 from pp_jax.gram.operator import Gram
 from pp_jax.solvers.exact import exact
-from pp_jax.solvers.feasible_set import Norm
 from pp_jax.solvers.min_inner import min_inner
 
 
@@ -21,18 +20,14 @@ class MinInner:
 
     keep_argmax: bool = False
     random = False
-
-    def check(self, distance: Distance) -> None:
-        """Refuse a distance that is not a norm."""
-        _norm(type(self).__name__, distance)
+    check = check_norm
 
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         del key
-        norm = _norm(type(self).__name__, distance)
-        return min_inner(probs, gram, epsilon=epsilon, keep_argmax=self.keep_argmax, norm=norm)
+        return min_inner(probs, gram, epsilon=epsilon, keep_argmax=self.keep_argmax, norm=distance.norm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,28 +40,11 @@ class MaxAngle:
 
     keep_argmax: bool = False
     random = False
-
-    def check(self, distance: Distance) -> None:
-        """Refuse a distance that is not a norm."""
-        _norm(type(self).__name__, distance)
+    check = check_norm
 
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         del key
-        norm = _norm(type(self).__name__, distance)
-        return exact(probs, gram, epsilon=epsilon, keep_argmax=self.keep_argmax, norm=norm).answer
-
-
-def _norm(solver: str, distance: Distance) -> Norm:
-    """The norm of a ball.
-
-    Raises:
-        ValueError: for a distance that is no norm (KL).
-    """
-    if isinstance(distance, L1):
-        return "l1"
-    if isinstance(distance, L2):
-        return "l2"
-    raise ValueError(f"{solver} needs the distance L1 or L2, not {type(distance).__name__}")
+        return exact(probs, gram, epsilon=epsilon, keep_argmax=self.keep_argmax, norm=distance.norm).answer
