@@ -207,12 +207,11 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_work(data_dir
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.py") if path.name not in ROOMS))
 def test_help_is_quick(name):
-    for attempt in (1, 2):  # the first run may have to compile bytecode
+    taken = []
+    while len(taken) < 2 and min(taken, default=9) > 3:  # the first run may have to compile bytecode
         started = time.perf_counter()
         status, text = script(name, "--help", timeout=60)
-        taken = time.perf_counter() - started
+        taken.append(time.perf_counter() - started)
         assert status == 0
         assert "usage:" in text
-        if taken < 3:
-            return
-    pytest.fail(f"{taken:.1f} s for --help, attempt {attempt}")
+    assert min(taken) <= 3

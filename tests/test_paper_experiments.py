@@ -152,9 +152,7 @@ def test_amplification_is_the_ratio_of_errors_with_students_interval(data_dir, r
 def test_private_victims_have_their_epsilon_beside_them(data_dir, runs):
     import private
 
-    config = private.Config(
-        noise=(1.0, 4.0), train_size=200, batch_size=50, size=small(), runs=runs, data_dir=data_dir
-    )
+    config = private.Config(noise=(1.0, 4.0), train_size=200, batch_size=50, size=small(), runs=runs, data_dir=data_dir)
     rows = private.run(config).rows
     assert [row[0] for row in rows] == ["no", "σ = 1", "σ = 4"]
     assert rows[0][1] == "∞"
