@@ -165,6 +165,8 @@ class Attack:
         self.recipe()
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation is {self.validation}: must be at least 0 and below 1")
+        if self.name == "knockoff_adaptive" and not self.rewards:
+            raise ValueError("rewards is empty: must name at least one of certainty, diversity, loss")
         if self.warm_start and self.warm_start.endswith(".safetensors") and not Path(self.warm_start).exists():
             raise ValueError(f"warm_start is {self.warm_start}: there is no such file")
 

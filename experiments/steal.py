@@ -227,8 +227,12 @@ def check(config: Config, *, folder: str = "steal") -> None:
     """Refuse what can be seen to be wrong before long work starts: defense, recipes, the output folder."""
     from pp_jax import records
 
-    config.defense.build(None, None)
+    defense = config.defense.build(None, None)
     config.attack.check()
+    if config.attack.name == "online" and config.attack.sees != "fixed" and not hasattr(defense, "surrogate"):
+        raise ValueError(
+            f"attack.sees is {config.attack.sees}: defense {config.defense.name} has no surrogate to see it"
+        )
     config.victim.recipe()
     records.check_writable(config.runs / folder)
 

@@ -62,6 +62,8 @@ class Victim:
         if self.noise_multiplier is None:
             del chosen["clip"]
         if self.weights is not None:
+            if not self.weights.exists():
+                raise ValueError(f"weights is {self.weights}: there is no such file")
             digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
             return {"dataset": self.dataset, "model": self.model, "weights_sha256": digest}
         return chosen
