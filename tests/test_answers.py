@@ -11,6 +11,7 @@ from pp_jax import data, records
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
 
+pytestmark = pytest.mark.slow
 SETTING = (*SMALL, *THEFT)
 GRID = ("--mad", ".5", "2", "--mad-argmax", ".5", "--reverse-sigmoid")
 
@@ -66,7 +67,6 @@ def test_a_larger_budget_turns_the_gradient_further_and_no_defense_not_at_all(ru
     assert results["mad", 2.0]["defender_accuracy"] < 0.1 < 0.9 < results["mad_argmax", 0.5]["defender_accuracy"]
 
 
-@pytest.mark.slow
 def test_the_answers_are_those_that_a_thief_gets(data_dir, runs):
     defense = ("--defense.name", "mad", "--defense.epsilon", ".5")
     status, text = script("steal.py", "--runs", runs, *SETTING, *defense, data_dir=data_dir)
@@ -98,7 +98,6 @@ def test_tables_and_figures_say_what_was_measured(runs):
             assert image.width == 1200
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_from_the_finished_defenses(data_dir, runs):
     cells = by_defense(runs)
     stamps = {cell.path: cell.path.stat().st_mtime_ns for cell in cells.values()}

@@ -166,6 +166,7 @@ def test_rows_of_the_forward_and_training_benchmarks_compare_with_pytorch(script
     assert [row["ratio"] > 0 for row in rows] == [True] * 5
 
 
+@pytest.mark.slow
 def test_every_defense_of_the_paper_has_its_time_beyond_the_undefended_victims(scripts):
     query_time = scripts("query_time")
     case = query_time.setting("LeNet K=4", query_time.models.lenet(4), (16, 16, 1), 4)

@@ -90,6 +90,7 @@ def test_the_undefended_table_has_published_beside_obtained_and_says_what_was_no
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps  # found again, not computed again
 
 
+@pytest.mark.slow
 def test_budgets_trains_a_fresh_thief_at_each_and_draws_the_curve(data_dir, runs):
     import budgets
 
@@ -133,6 +134,7 @@ def test_ablations_change_one_part_of_mad_at_a_time(data_dir, runs):
     assert len({tuple(row) for row in numbers.values()}) > 10  # the parts make a difference
 
 
+@pytest.mark.slow
 def test_amplification_is_the_ratio_of_errors_with_students_interval(data_dir, runs):
     import amplification
 

@@ -323,6 +323,7 @@ print(collect(jax.random.key({seed}), attack, pool, api, budget=100).images.asty
 """
 
 
+@pytest.mark.slow
 def test_the_same_key_asks_the_same_questions_in_every_process_with_or_without_float64():
     def fresh(**options):
         code = _RUN.format(**{"wide": False, "batch_size": 9, "seed": 0} | options)

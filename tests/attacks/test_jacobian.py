@@ -272,6 +272,7 @@ def _digest(seed):
     return hashlib.sha256(stolen.images.tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_queries_in_another_process(request):
     tests = str(request.config.rootpath / "tests")
     paths = [tests, tests + "/attacks"]
@@ -280,6 +281,7 @@ def test_the_same_key_gives_the_same_queries_in_another_process(request):
     assert done.stdout.strip() == _digest(0) != _digest(1)
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_library_serve_as_substitutes():
     attack = jb_topk(models.lenet(5), seed_size=4, recipe=Recipe(epochs=1, batch_size=4), chunk_size=12)
     pool = np.random.default_rng(0).uniform(size=(6, 16, 16, 1)).astype(np.float32)

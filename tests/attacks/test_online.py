@@ -204,6 +204,7 @@ def test_noise_is_that_of_the_black_box():
         _online(dataclasses.replace(box, key=None), images=IMAGES[:6], sees="fixed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float16, np.uint8])
 def test_other_dtypes_and_float64_mode_are_served(dtype):
     images = np.asarray(IMAGES[:6] * (255 if dtype == np.uint8 else 1)).astype(dtype)

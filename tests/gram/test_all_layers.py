@@ -56,6 +56,7 @@ def test_is_the_jacobian_in_float32(body):
     assert_same(*both(*problem(body, jnp.float32)), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_lenet_in_float32_and_for_bytes():
     network = models.lenet(10)
     params = network.init(jax.random.key(0), (28, 28, 1))
@@ -66,6 +67,7 @@ def test_lenet_in_float32_and_for_bytes():
     assert_same(layerwise(np.float32(images) / np.float32(255)), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_parameters_are_summed_in_float32():
     network, params, image = problem(nets.batch_norm, jnp.float32)
     halves = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
@@ -197,6 +199,7 @@ def test_an_answer_does_not_depend_on_the_batch():
     np.testing.assert_array_equal(layerwise(images[::-1])[-1], alone)
 
 
+@pytest.mark.slow
 def test_a_stack_of_surrogates_maps_with_its_images():
     network = models.Network(nets.Net(nets.sequences))
     keys = jax.random.split(jax.random.key(0), 3)

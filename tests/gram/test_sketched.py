@@ -38,6 +38,7 @@ def test_mean_is_the_gram_matrix():
     assert error < 4 * np.sqrt((np.sum(exact**2) + np.trace(exact) ** 2) / (16 * 4000))
 
 
+@pytest.mark.slow
 def test_directions_are_common_to_all_images_and_repeatable():
     function = functools.partial(gram.sketched, seed=3, directions=5, at_once=2)
     images = jax.random.uniform(jax.random.key(4), (3, 3, 3, 1))

@@ -104,6 +104,7 @@ def convex_optimum(p, y, epsilon):
     return 2 + 2 * np.sqrt(max(1 - residual**2, 0)) if cosines.min() < 0 else 2 - 2 * cosines.min()
 
 
+@pytest.mark.slow
 def test_agrees_with_listed_extreme_points_in_both_precisions():
     rng = np.random.default_rng(5)
     size, count = 7, 40
