@@ -8,9 +8,8 @@ with all, whichever is faster. "ours, one at a time" is the same compiled progra
 information (a batch must not be slower). The figure is a ratio of least times an image. Seeds are 0 and 1.
 
 Expected: the bound of 20 against PyTorch does not hold on a CPU of 2 cores, which the arithmetic of a single image
-already occupies for most of the time. With half of the machine taken by other work (load 2 to 3) this script measured 5
-to 7 against PyTorch and 1.1 to 1.9 against ourselves; it has not been run on an idle machine, nor on an accelerator,
-where a single image leaves most of the device unused.
+already occupies for most of the time: 8.6 (JBDA) and 9.4 (JB-top3) against PyTorch, 3.1 and 2.0 against ourselves. It
+has not been run on an accelerator, where a single image leaves most of the device unused.
 """
 
 import functools
