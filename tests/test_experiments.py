@@ -192,6 +192,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(data_dir, runs, tmp_path):
 )
 def test_bad_input_is_one_clear_error_and_nothing_is_written(name, options, message, data_dir, runs, tmp_path):
     common = ("--runs", runs, *SMALL, *THEFT) if name == "steal.py" else ()
+    (runs / "steal").mkdir(exist_ok=True)  # proof that it can be written is the first thing that a theft asks for
     before = sorted(runs.rglob("*"))
     status, text = script(name, *common, *options, data_dir=data_dir, cwd=tmp_path)
     assert status == 1
