@@ -9,7 +9,6 @@ ablations. L2 and KL budgets are chosen so that a saturated posterior moves by a
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import grid
 import presets
@@ -58,14 +57,13 @@ class Config:
     def cells(self, defense: Defense, surrogate: Surrogate) -> list[steal.Config]:
         """One configuration per seed."""
         victim, attack = self.size.victim(self.preset), self.size.attack(self.preset)
-        common: dict[str, Any] = {"surrogate": surrogate, "runs": self.runs, "data_dir": self.data_dir}
-        return [steal.Config(victim, attack, defense, seed=seed, **common) for seed in self.seeds]
+        return steal.Config(victim, attack, defense, surrogate, runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
 def run(config: Config) -> tables.Table:
     """Compute what is missing; the table."""
     cells = [cell for variant in VARIANTS.values() for cell in config.cells(*variant)]
-    found = dict(zip(cells, grid.run(cells, config.folder), strict=True))
+    found = grid.run(cells, config.folder)
     rows = []
     for name, variant in VARIANTS.items():
         own = config.cells(*variant)

@@ -50,10 +50,7 @@ class Config:
     def cells(self, defense: Defense) -> list[steal.Config]:
         """One configuration per seed."""
         victim, attack = self.size.victim(self.preset), self.size.attack(self.preset)
-        return [
-            steal.Config(victim, attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
-            for seed in self.seeds
-        ]
+        return steal.Config(victim, attack, defense, runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
 def interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
@@ -83,7 +80,7 @@ def run(config: Config) -> tables.Table:
         raise ValueError(f"seeds are {config.seeds}: must be at least three for a confidence interval")
     bare = Defense("none")
     cells = [cell for defense in (bare, *DEFENSES.values()) for cell in config.cells(defense)]
-    found = dict(zip(cells, grid.run(cells, config.folder), strict=True))
+    found = grid.run(cells, config.folder)
 
     def accuracies(defense: Defense, measure: str = "attacker_accuracy") -> list[float]:
         return [found[cell].result[measure] for cell in config.cells(defense)]

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import grid
+import judging
 import steal
-import surrogates
 import tables
 import tyro
 from attackers import Attack
@@ -88,53 +88,29 @@ def settings(cell: steal.Config) -> dict[str, Any]:
 
 def run(config: Config) -> list[Record]:
     """Compute every cell that is missing; the records of all, in the order of the cells."""
-    from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    from pp_jax import records
-
     if config.attack.name != "knockoff":
         raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
-    cells, folder = config.cells(), config.runs / config.folder
-    found = [records.find(folder, settings(cell)) for cell in cells]
-    missing = [cell for cell, record in zip(cells, found, strict=True) if record is None]
-    if not missing:
-        return found
-    for cell in missing:
-        steal.check(cell, folder=config.folder)
-    steal.load(missing[0])  # trains the victim with a progress bar of its own
-    done = {}
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
-        bar = bars.add_task("asking", total=len(missing))
-        for cell in missing:
-            bars.update(bar, description=grid.describe(cell))
-            done[cell] = measure(cell, folder)
-            bars.advance(bar)
-        bars.update(bar, description="asking")
-    return [record or done[cell] for cell, record in zip(cells, found, strict=True)]
+    folder = config.runs / config.folder
+    found = grid.compute(
+        config.cells(), config.folder, title="asking", settings=settings, work=lambda cell, _: measure(cell, folder)
+    )
+    return list(found.values())
 
 
 def measure(cell: steal.Config, folder: Path) -> Record:
     """Ask about the pool and the test images through one defense; the record of what was answered."""
-    import jax
-
-    import pp_jax
     from pp_jax import attacks, metrics, records
 
     started = time.perf_counter()
-    victim, pool, test = steal.load(cell)
-    # Split as for a theft, where the second key is the thief's.
-    attack_key, _, surrogate_key, secret = jax.random.split(jax.random.key(cell.seed), 4)
-    network, surrogate = surrogates.build(
-        cell.surrogate, surrogate_key, thief=cell.attack.model, victim=victim, of=cell.victim, data_dir=cell.data_dir
-    )
-    box = pp_jax.BlackBox(victim.network, victim.params, cell.defense.build(network, surrogate), secret)
-    asked = attacks.collect(attack_key, attacks.Knockoff(), pool.images, box.api(), budget=cell.attack.budget)
-    clean = metrics.predict(victim.network, victim.params, asked.images)
+    at = steal.scene(cell)
+    asked = attacks.collect(at.attack_key, attacks.Knockoff(), at.pool.images, at.box.api(), budget=cell.attack.budget)
+    clean = metrics.predict(at.victim.network, at.victim.params, asked.images)
+    network, surrogate = at.surrogate
     angles = metrics.angular_deviation(clean, asked.answers, asked.images, logits_fn=network, params=surrogate)
-    accuracy, own = judge(box, test)
+    answers, own = judging.ask(at.box, at.test.images)
     result = {
-        "victim_accuracy": victim.accuracy,
-        "defender_accuracy": accuracy,
+        "victim_accuracy": at.victim.accuracy,
+        "defender_accuracy": metrics.accuracy(answers, at.test.labels),
         "queries": len(asked.images),
         "query_l1": metrics.distances(clean, asked.answers)["l1"],
         "query_kept_argmax": metrics.agreement(asked.answers, clean),
@@ -142,22 +118,11 @@ def measure(cell: steal.Config, folder: Path) -> Record:
         "entropy_of_answers": entropy(asked.answers),
         "entropy_of_pool": entropy(clean),
         "entropy_of_own": entropy(own),
-        "classes": test.num_classes,
+        "classes": at.test.num_classes,
     }
     timings = {"total_s": time.perf_counter() - started}
     path = records.write(folder, kind="answers", config=settings(cell), result=result, timings=timings)
     return records.load(path)
-
-
-def judge(box: Any, test: Any) -> tuple[float, Any]:
-    """Accuracy of the answers to the test images, and their clean posteriors."""
-    import numpy as np
-
-    from pp_jax import metrics
-
-    parts = [box(test.images[i : i + 500]) for i in range(0, len(test), 500)]
-    answers = np.concatenate([np.asarray(answers) for answers, _ in parts])
-    return metrics.accuracy(answers, test.labels), np.concatenate([np.asarray(audit.probs) for _, audit in parts])
 
 
 def entropy(probs: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+import train_victim
 from train_victim import Augmentation, Model
 
 Name = Literal["knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk", "online"]
@@ -118,10 +119,9 @@ class Attack:
         """How the thief is trained."""
         import optax
 
-        from pp_jax import augmentation, training
+        from pp_jax import training
 
         rules = {"adam": optax.adam, "adamw": optax.adamw, "rmsprop": optax.rmsprop, "adagrad": optax.adagrad}
-        augments = {"none": None, "cifar": augmentation.CIFAR, "imagenet": augmentation.IMAGENET}
         return training.Recipe(
             self.epochs,
             self.batch_size,
@@ -130,7 +130,7 @@ class Attack:
             decay_every=self.decay_every,
             weight_decay=self.weight_decay,
             rule=rules.get(self.optimizer),
-            augment=augments[self.augmentation],
+            augment=train_victim.augment_for(self.augmentation),
         )
 
     def strategy(self, thief: Any, pool: Any) -> Any:

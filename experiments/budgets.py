@@ -53,10 +53,7 @@ class Config:
         """One configuration per seed."""
         victim = self.size.victim(self.preset)
         attack = self.size.attack(self.preset, name=self.attack, budget=budget, validation=self.validation)
-        return [
-            steal.Config(victim, attack, defense, seed=seed, runs=self.runs, data_dir=self.data_dir)
-            for seed in self.seeds
-        ]
+        return steal.Config(victim, attack, defense, runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
 def run(config: Config) -> tables.Table:
@@ -66,7 +63,7 @@ def run(config: Config) -> tables.Table:
     cells = [
         cell for defense in DEFENSES.values() for budget in config.budgets for cell in config.cells(defense, budget)
     ]
-    found = dict(zip(cells, grid.run(cells, config.folder), strict=True))
+    found = grid.run(cells, config.folder)
     rows, series = [], {}
     measures = {"": "attacker_accuracy"}
     if config.validation:

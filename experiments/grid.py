@@ -9,7 +9,27 @@ import steal
 import tables
 
 
-def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
+def run(cells: Sequence[steal.Config], folder: str) -> dict[steal.Config, Any]:
+    """Steal in every cell that is missing; the records of all, in the order of the cells.
+
+    Args:
+        cells: configurations that share their folder of results.
+        folder: below it.
+    """
+    return compute(
+        cells, folder, title="stealing", settings=steal.Config.settings,
+        work=lambda cell, progress: steal.run(cell, folder=folder, progress=progress),
+    )  # fmt: skip
+
+
+def compute(
+    cells: Sequence[steal.Config],
+    folder: str,
+    *,
+    title: str,
+    settings: Callable[[steal.Config], dict[str, Any]],
+    work: Callable[[steal.Config, steal.Progress], Any],
+) -> dict[steal.Config, Any]:
     """Compute every cell that is missing; the records of all, in the order of the cells.
 
     All cells are checked before the first is computed. Killed, the same call goes on from the finished cells.
@@ -17,31 +37,33 @@ def run(cells: Sequence[steal.Config], folder: str) -> list[Any]:
     Args:
         cells: configurations that share their folder of results.
         folder: below it.
+        title: what is done, for the progress bar.
+        settings: what determines a cell's result, as its record has it.
+        work: computes one cell, tells its progress, and returns its record.
     """
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     from pp_jax import records
 
-    found = [records.find(cell.runs / folder, cell.settings()) for cell in cells]
-    if all(found):
+    found = {cell: records.find(cell.runs / folder, settings(cell)) for cell in cells}
+    missing = [cell for cell, record in found.items() if record is None]
+    if not missing:
         return found
-    missing = [cell for cell, record in zip(cells, found, strict=True) if record is None]
     for cell in missing:
         steal.check(cell, folder=folder)
     for cell in {(cell.victim, cell.attack.source(), cell.attack.warm_start): cell for cell in missing}.values():
         steal.prepare(cell)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
-        bar = bars.add_task("stealing", total=len(missing))
-        done = {}
+        bar = bars.add_task(title, total=len(missing))
         for number, cell in enumerate(missing):
             bars.update(bar, description=describe(cell), completed=number)
 
             def hear(share: float, number: int = number) -> None:
                 bars.update(bar, completed=number + min(share, 0.99))
 
-            done[cell] = steal.run(cell, folder=folder, progress=hear)
-        bars.update(bar, description="stealing", completed=len(missing))
-    return [record or done[cell] for cell, record in zip(cells, found, strict=True)]
+            found[cell] = work(cell, hear)
+        bars.update(bar, description=title, completed=len(missing))
+    return found
 
 
 def describe(cell: steal.Config) -> str:

@@ -56,24 +56,15 @@ class Config:
             noise_multiplier=noise,
             clip=self.clip,
         )
-        return [
-            steal.Config(
-                victim,
-                self.size.attack(self.preset),
-                Defense("none"),
-                seed=seed,
-                runs=self.runs,
-                data_dir=self.data_dir,
-            )
-            for seed in self.seeds
-        ]
+        attack = self.size.attack(self.preset)
+        return steal.Config(victim, attack, Defense("none"), runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
 def run(config: Config) -> tables.Table:
     """Compute what is missing; the table."""
     levels: tuple[float | None, ...] = (None, *config.noise)
     cells = [cell for noise in levels for cell in config.cells(noise)]
-    found = dict(zip(cells, grid.run(cells, config.folder), strict=True))
+    found = grid.run(cells, config.folder)
     rows = []
     for noise in levels:
         own = config.cells(noise)

@@ -69,10 +69,8 @@ class Config:
         """One configuration per seed."""
         usual, attack = self.size.attack(self.preset), self.size.attack(self.preset, **change)
         surrogate = Surrogate(model=usual.model if attack.model != usual.model else None)
-        common: dict[str, Any] = {"surrogate": surrogate, "runs": self.runs, "data_dir": self.data_dir}
-        return [
-            steal.Config(self.size.victim(self.preset), attack, defense, seed=seed, **common) for seed in self.seeds
-        ]
+        victim = self.size.victim(self.preset)
+        return steal.Config(victim, attack, defense, surrogate, runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
 def possible(change: dict[str, Any], defense: Defense) -> bool:
@@ -85,7 +83,7 @@ def run(config: Config) -> tables.Table:
     changes = attackers_of(config.other)
     pairs = [(change, defense) for change in changes.values() for defense in DEFENSES.values()]
     cells = [cell for pair in pairs if possible(*pair) for cell in config.cells(*pair)]
-    found = dict(zip(cells, grid.run(cells, config.folder), strict=True))
+    found = grid.run(cells, config.folder)
     rows = []
     for name, change in changes.items():
         texts = [

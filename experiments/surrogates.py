@@ -33,7 +33,7 @@ class Surrogate:
 
 
 def build(
-    surrogate: Surrogate, key: Any, *, thief: Model, victim: Trained, of: Victim, data_dir: Path | None
+    surrogate: Surrogate, key: Any, *, thief: Model, victim: Trained, of: Victim, like: Any, data_dir: Path | None
 ) -> tuple[Any, Any]:
     """The surrogate's network and parameters.
 
@@ -42,15 +42,16 @@ def build(
         key: randomness of its initialisation.
         thief: the architecture that it takes by default.
         victim: what a distilled one learns from.
-        of: how the victim was made: its data.
+        of: how the victim was made: its data, read only where the surrogate is trained.
+        like: images of the victim's data set, of the same shape and classes.
         data_dir: folder of prepared data.
     """
     from pp_jax import data, metrics, training
 
-    train = data.load(of.dataset, "train", data_dir=data_dir)
-    network = train_victim.network_for(surrogate.model or thief, train.num_classes, train.image_shape)
+    network = train_victim.network_for(surrogate.model or thief, like.num_classes, like.image_shape)
     if surrogate.kind == "random":
-        return network, network.init(key, train.image_shape)
+        return network, network.init(key, like.image_shape)
+    train = data.load(of.dataset, "train", data_dir=data_dir)
     if surrogate.kind == "partial":
         train = train.take(min(surrogate.partial_size, len(train)))
     targets = train.labels

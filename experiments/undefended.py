@@ -51,10 +51,7 @@ class Config:
     def cells(self, preset: Name, attack: attackers.Name) -> list[steal.Config]:
         """One configuration per seed."""
         victim, thief = self.size.victim(preset), self.size.attack(preset, name=attack)
-        return [
-            steal.Config(victim, thief, Defense("none"), seed=seed, runs=self.runs, data_dir=self.data_dir)
-            for seed in self.seeds
-        ]
+        return steal.Config(victim, thief, Defense("none"), runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
 def run(config: Config) -> tables.Table:
@@ -67,7 +64,7 @@ def run(config: Config) -> tables.Table:
         else:
             ready.append(name)
     cells = [cell for name in ready for attack in config.attacks for cell in config.cells(name, attack)]
-    found = dict(zip(cells, grid.run(cells, config.folder), strict=True))
+    found = grid.run(cells, config.folder)
     rows = [_row(config, name, found if name in ready else {}) for name in config.presets]
     note = (
         "Test accuracy in %, obtained (published, B = 50 000); mean ± half the range over seeds. "

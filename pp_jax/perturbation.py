@@ -64,8 +64,7 @@ class Broken(NamedTuple):
     def report(self, rows: int) -> None:
         """Raise the first error that was counted, if any."""
         simplex.report(self.posteriors, rows)
-        if outside := int(self.images):
-            raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {rows} are not")
+        report_outside(int(self.images), rows)
 
 
 @functools.partial(jax.jit, static_argnames="batch_size")
@@ -119,6 +118,16 @@ def images_outside(images: jax.Array) -> jax.Array:
         return jnp.zeros((), jnp.int32)
     inside = (images >= 0) & (images <= 1)
     return jnp.sum(~inside.all(axis=(1, 2, 3)))
+
+
+def report_outside(outside: int, rows: int) -> None:
+    """Raise if any of so many images is out of range.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if outside:
+        raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {rows} are not")
 
 
 def check_images(images: jax.Array) -> None:

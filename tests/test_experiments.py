@@ -17,7 +17,8 @@ from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-ROOMS = {"attackers.py", "defenses.py", "grid.py", "surrogates.py", "tables.py"}  # without a command line
+# Modules of the scripts without a command line of their own.
+ROOMS = {f"{name}.py" for name in ("attackers", "defenses", "grid", "judging", "loading", "surrogates", "tables")}
 SMALL = (
     "--victim.dataset",
     "stripes",

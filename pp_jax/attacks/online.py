@@ -148,8 +148,7 @@ def _check_images(images: Any, batch_size: int) -> None:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     perturbation.check_images(images)
     outside = sum(int(perturbation.images_outside(images[i : i + 1000])) for i in range(0, len(images), 1000))
-    if outside:
-        raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {len(images)} are not")
+    perturbation.report_outside(outside, len(images))
 
 
 def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, sees: Sees) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from pp_jax.training.recipe import Recipe
-from pp_jax.training.step import Trainable, make_step
+from pp_jax.training.step import Trainable, check_pairs, make_step
 from pp_jax.types import Params
 
 # On an accelerator this many steps run per call, so that launching them costs nothing. XLA's CPU back end compiles loop
@@ -57,8 +57,7 @@ def fit(
         ValueError: if images and targets differ in number or there are none; for both `params` and `state`; for DP-SGD
             on a network that normalises over the batch.
     """
-    if len(images) != len(targets) or len(images) == 0:
-        raise ValueError(f"images and targets must be as many, at least 1: {len(images)} and {len(targets)}")
+    check_pairs(images, targets)
     if params is not None and state is not None:
         raise ValueError("params and state must not both be given: a state has parameters of its own")
     batch = min(recipe.batch_size, len(images))

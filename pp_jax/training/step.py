@@ -23,6 +23,16 @@ class Trainable(Hashable, Protocol):
         """Logits (B, K) of a batch in training mode, and the parameters with their batch statistics updated."""
 
 
+def check_pairs(images: Any, targets: Any) -> None:
+    """Refuse images without a target each, or none at all.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if len(images) != len(targets) or len(images) == 0:
+        raise ValueError(f"images and targets must be as many, at least 1: {len(images)} and {len(targets)}")
+
+
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """Mean of −Σ_k ỹ_k log softmax(z)_k over a batch; targets (B, K) soft or (B,) class indices."""
     if targets.ndim == 1:

@@ -8,6 +8,7 @@ import numpy as np
 
 from pp_jax import metrics
 from pp_jax.training.fitting import State
+from pp_jax.training.step import check_pairs
 from pp_jax.types import LogitsFn, Params
 
 
@@ -32,8 +33,7 @@ class Best:
     """
 
     def __init__(self, logits_fn: LogitsFn, images: Any, targets: Any) -> None:
-        if len(images) != len(targets) or len(images) == 0:
-            raise ValueError(f"images and targets must be as many, at least 1: {len(images)} and {len(targets)}")
+        check_pairs(images, targets)
         self._logits_fn, self._images = logits_fn, images
         self._targets = np.asarray(targets)
         self.params: Params | None = None
