@@ -21,12 +21,12 @@ class RandomNoise:
     averages nothing away. No distance in posterior space is promised: a saturated posterior hardly moves.
 
     Attributes:
-        radius: ε ≥ 0, of the ball of δ, in logits (not a budget of the posterior).
+        radius: 0 ≤ ε ≤ 1e15, of the ball of δ, in logits (not a budget of the posterior).
         norm: the ball's norm, "l1" or "l2"; δ is scaled back onto it where it lies outside; static.
         distribution: of δ's entries before that, "uniform" on [−ε, ε] or "gaussian" with deviation ε; static.
 
     Raises:
-        ValueError: for a negative radius, an unknown norm or distribution.
+        ValueError: for a radius out of range, an unknown norm or distribution.
     """
 
     radius: jax.Array | float
@@ -37,7 +37,7 @@ class RandomNoise:
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""
-        check_range("radius", self.radius, low=0, high=float("inf"))
+        check_range("radius", self.radius, low=0, high=1e15)
         if self.norm not in ("l1", "l2"):
             raise ValueError(f"norm must be 'l1' or 'l2', not {self.norm!r}")
         if self.distribution not in ("uniform", "gaussian"):
@@ -53,8 +53,7 @@ class RandomNoise:
         noise = self.radius * noise
         length = jnp.sum(jnp.abs(noise)) if self.norm == "l1" else jnp.sqrt(jnp.sum(noise**2))
         noise = noise * jnp.where(length > self.radius, self.radius / jnp.where(length > 0, length, 1), 1)
-        # σ(σ⁻¹(y) + δ) = y e^δ / (y e^δ + 1 − y): no logit of 0 or 1 is ever formed.
-        raised = probs * jnp.exp(noise)
-        noisy = raised / (raised + jnp.maximum(1 - probs, 0))
-        noisy = jnp.where(probs > 0, noisy, 0).astype(probs.dtype)
-        return noisy / jnp.sum(noisy)
+        # log σ(σ⁻¹(y) + δ) = log y + δ − log(y e^δ + 1 − y): no logit of 0 or 1 and no e^δ is ever formed.
+        raised = jnp.log(probs) + noise
+        noisy = raised - jnp.logaddexp(raised, jnp.log(jnp.maximum(1 - probs, 0)))
+        return jax.nn.softmax(noisy)

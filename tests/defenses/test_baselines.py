@@ -11,7 +11,9 @@ from pp_jax.types import Query
 
 REVERSE, TRUNCATION = golden("reverse_sigmoid"), golden("truncation")
 POSTERIORS = hard_posteriors(np.random.default_rng(0), 3000, 6)
-NOISE = [RandomNoise(2.0, norm, kind) for norm in ("l1", "l2") for kind in ("uniform", "gaussian")]
+KINDS = [(norm, kind) for norm in ("l1", "l2") for kind in ("uniform", "gaussian")]
+NOISE = [RandomNoise(2.0, *kind) for kind in KINDS]
+LOUD = [RandomNoise(radius, *kind) for radius in (400.0, 1e14) for kind in KINDS]
 
 
 @jax.jit
@@ -57,7 +59,7 @@ def test_rounding_and_labels_are_those_of_a_second_published_code(key):
 
 @pytest.mark.parametrize(
     "defense",
-    [ReverseSigmoid(0.7, 0.4), TopK(2), Rounding(1), Rounding(0), Top1(), chain(TopK(3), Rounding(1)), *NOISE],
+    [ReverseSigmoid(0.7, 0.4), TopK(2), Rounding(1), Rounding(0), Top1(), chain(TopK(3), Rounding(1)), *NOISE, *LOUD],
     ids=repr,
 )
 def test_answers_are_posteriors(defense):
@@ -127,8 +129,9 @@ def test_a_chain_is_random_if_a_link_is_and_its_links_draw_apart():
         (lambda: ReverseSigmoid(1.5), "beta must be at least 0 and at most 1, not 1.5"),
         (lambda: ReverseSigmoid(-0.1), "beta must be at least 0 and at most 1, not -0.1"),
         (lambda: ReverseSigmoid(0.5, 0.0), "gamma must be above 0 and at most 1, not 0"),
-        (lambda: RandomNoise(-1.0), "radius must be at least 0, not -1"),
-        (lambda: RandomNoise(float("nan")), "radius must be at least 0, not nan"),
+        (lambda: RandomNoise(-1.0), "radius must be at least 0 and at most 1e\\+15, not -1"),
+        (lambda: RandomNoise(float("inf")), "radius must be at least 0 and at most 1e\\+15, not inf"),
+        (lambda: RandomNoise(float("nan")), "radius must be at least 0 and at most 1e\\+15, not nan"),
         (lambda: RandomNoise(1.0, "l3"), "norm must be 'l1' or 'l2', not 'l3'"),
         (lambda: RandomNoise(1.0, distribution="cauchy"), "distribution must be 'uniform' or 'gaussian', not 'cauchy'"),
         (lambda: TopK(0), "k must be a whole number of at least 1, not 0"),
