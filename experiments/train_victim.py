@@ -9,6 +9,7 @@ takes about 90 seconds on 2 CPU cores and reaches 99.3 % on MNIST's test images.
 import dataclasses
 import functools
 import hashlib
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -145,36 +146,51 @@ def network_for(model: Model, num_classes: int, image_shape: tuple[int, int, int
 
 
 def run(config: Config) -> Trained:
-    """Train the victim, or load it if that has been done."""
+    """Train the victim, or load it if that has been done; of several processes one trains, and the others wait."""
     import jax
 
-    from pp_jax import checkpoints, data, records
+    from pp_jax import data, records
 
     victim, folder = config.victim, config.runs / "victims"
     test = data.load(victim.dataset, "test", data_dir=config.data_dir)
     network = network_for(victim.model, test.num_classes, test.image_shape)
     like = jax.eval_shape(lambda: network.init(jax.random.key(0), test.image_shape))
     settings = {"victim": victim.settings()}
-    weights = folder / f"{records.key(settings)}.safetensors"
-    if (record := records.find(folder, settings)) and (victim.weights or weights).exists():
-        return Trained(network, load_weights(victim.weights or weights, network, like), record.result["accuracy"])
+    victim.recipe()  # refused before anything is written
+    own = folder / f"{records.key(settings)}.safetensors"
+    weights = victim.weights or own
+    record = records.find(folder, settings)
+    if record is None or not weights.exists():
+        records.check_writable(folder)
+        with records.claim(folder, settings, wait=True):
+            record = records.find(folder, settings)
+            if record is None or not weights.exists():
+                _make(config, network, like, test, weights, settings)
+                record = records.load(own.with_suffix(".json"))
+    params = load_weights(weights, network, like)
+    # Here, where a process that was killed after its last write comes along as well.
+    shutil.rmtree(own.with_suffix(".partial"), ignore_errors=True)
+    return Trained(network, params, record.result["accuracy"])
 
-    records.check_writable(folder)
+
+def _make(config: Config, network: Any, like: Any, test: Any, weights: Path, settings: dict[str, Any]) -> None:
+    """Train the victim unless its weights are given, judge it, and write weights and record."""
+    from pp_jax import checkpoints, data, records
+
+    victim, folder = config.victim, config.runs / "victims"
     started = time.perf_counter()
     result: dict[str, Any] = {}
     if victim.weights is not None:
-        params = load_weights(victim.weights, network, like)
+        params = load_weights(weights, network, like)
     else:
         train = data.load(victim.dataset, "train", data_dir=config.data_dir)
         train = train if victim.train_size is None else train.take(victim.train_size)
         result.update(privacy(victim, len(train)))
-        params = fit_resumably(victim.seed, network, train, victim.recipe(), weights.with_suffix(".partial"), settings)
+        params = _fit(victim, network, train, weights.with_suffix(".partial"), settings)
         checkpoints.save(weights, params, metadata=settings)
     result["accuracy"] = _accuracy(network, params, test)
     timings = {"train_s": time.perf_counter() - started}
     records.write(folder, kind="victim", config=settings, result=result, timings=timings)
-    weights.with_suffix(".partial").unlink(missing_ok=True)
-    return Trained(network, params, result["accuracy"])
 
 
 def load_weights(path: Path, network: Any, like: Any) -> Any:
@@ -197,25 +213,13 @@ def privacy(victim: Victim, images: int) -> dict[str, float | None]:
     return {"dp_epsilon": epsilon if epsilon < float("inf") else None, "dp_delta": 1e-5}
 
 
-def fit_resumably(seed: int, network: Any, train: Any, recipe: Any, partial: Path, settings: dict[str, Any]) -> Any:
-    """Train with a progress bar, keeping the state of every epoch in `partial`, and start from there if it exists."""
+def _fit(victim: Victim, network: Any, train: Any, partial: Path, settings: dict[str, Any]) -> Any:
+    """Train with a progress bar; killed, go on from what `partial` keeps."""
     import jax
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pp_jax import checkpoints, training
+    from pp_jax import training
 
-    steps = len(train) // min(recipe.batch_size, len(train))
-    fresh = training.start(jax.random.key(0), network, train.image_shape, recipe.optimizer(steps))
-    state = None
-    if partial.exists():
-        like = _storable(fresh)
-        saved, metadata = checkpoints.load(partial, like)
-        leaves = [
-            jax.random.wrap_key_data(kept) if _is_key(leaf) else kept
-            for leaf, kept in zip(jax.tree.leaves(fresh.optimizer), saved["optimizer"].values(), strict=True)
-        ]
-        optimizer = jax.tree.unflatten(jax.tree.structure(fresh.optimizer), leaves)
-        state = training.State(saved["params"], optimizer, metadata["epoch"])
     columns = (
         *Progress.get_default_columns()[:-1],
         MofNCompleteColumn(),
@@ -223,36 +227,17 @@ def fit_resumably(seed: int, network: Any, train: Any, recipe: Any, partial: Pat
         TextColumn("{task.fields[loss]}"),
     )
     with Progress(*columns) as bars:
-        bar = bars.add_task("training the victim", total=recipe.epochs, completed=state.epoch if state else 0, loss="")
-
-        def keep(state: Any, loss: float) -> None:
-            checkpoints.save(partial, _storable(state), metadata={**settings, "epoch": state.epoch})
-            bars.update(bar, completed=state.epoch, loss=f"loss {loss:.4f}")
-
-        return training.fit(
-            jax.random.key(seed), network, train.images, train.labels, recipe, state=state, on_epoch=keep
+        bar = bars.add_task("training the victim", total=victim.epochs, loss="")
+        return training.fit_resumably(
+            partial,
+            jax.random.key(victim.seed),
+            network,
+            train.images,
+            train.labels,
+            victim.recipe(),
+            identity=settings,
+            on_epoch=lambda state, loss: bars.update(bar, completed=state.epoch, loss=f"loss {loss:.4f}"),
         )
-
-
-def _storable(state: Any) -> dict[str, Any]:
-    """A training state as the nested dicts that a checkpoint holds."""
-    import jax
-
-    leaves = map(_plain, jax.tree.leaves(state.optimizer))
-    return {"params": state.params, "optimizer": {f"{i:03d}": leaf for i, leaf in enumerate(leaves)}}
-
-
-def _plain(leaf: Any) -> Any:
-    """An array as it is; a random key as its numbers."""
-    import jax
-
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _is_key(leaf: Any) -> bool:
-    import jax
-
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _accuracy(network: Any, params: Any, test: Any) -> float:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from test_experiments import SMALL, THEFT, script, stripes
+from scripts import SMALL, THEFT, script, stripes
 
 from pp_jax import data, records
 from pp_jax.data.spec import Spec

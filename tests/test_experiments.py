@@ -1,71 +1,33 @@
 """Every script of the experiments, run as a user runs it, on a small set of real files."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import chex
-import numpy as np
 import pytest
+from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
 
-from pp_jax import checkpoints, data, records
-from pp_jax.data.spec import Spec
-from pp_jax.data.types import Raw
+from pp_jax import records
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 # Modules of the scripts without a command line of their own.
-ROOMS = {f"{name}.py" for name in ("attackers", "defenses", "grid", "judging", "loading", "surrogates", "tables")}
-SMALL = (
-    "--victim.dataset",
-    "stripes",
-    "--victim.epochs",
-    "3",
-    "--victim.batch-size",
-    "32",
-    "--victim.learning-rate",
-    "0.05",
-)
-THEFT = ("--attack.pool", "stripes", "--attack.budget", "160", "--attack.epochs", "2")
-
-
-def stripes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """16×16 images of four classes: which edge is bright."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 4
-    images = rng.integers(0, 90, (count, 16, 16, 1))
-    for image, label in zip(images, labels, strict=True):
-        np.rot90(image, label)[:5] += 120
-    return images.astype(np.uint8), labels
+ROOMS = {
+    f"{name}.py"
+    for name in (
+        *("attackers", "cluster", "defenses", "grid", "judging", "loading", "machines", "surrogates", "tables"),
+        "theft",
+    )
+}
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """A data directory with the stripes prepared in it."""
-    folder = tmp_path_factory.mktemp("data")
-    raw = Raw({"train": stripes(400, 0), "test": stripes(100, 1)}, ("top", "right", "bottom", "left"))
-    spec = Spec("stripes", "1.0.0", (None, None, 1), "For tests.", make=lambda track: raw)
-    data.prepare(spec, data_dir=folder)
-    return folder
+    return prepare_stripes(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A folder of results that the tests of this module share: the victim is trained once."""
     return tmp_path_factory.mktemp("runs")
-
-
-def script(name, *arguments, data_dir=None, cwd=None, timeout=240):
-    """Run a script; its exit status and all that it printed."""
-    environment = {**os.environ, "TFDS_DATA_DIR": str(data_dir), "COLUMNS": "200"}
-    command = [sys.executable, "-W", "error", str(EXPERIMENTS / name), *map(str, arguments)]
-    done = subprocess.run(
-        command, env=environment, cwd=cwd, timeout=timeout, capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_train_victim_learns_and_is_found_again(data_dir, runs):
@@ -148,28 +110,6 @@ def test_objectives_makes_its_table(data_dir, runs):
     assert status == 0, text
     lines = (runs / "objectives" / "tradeoff.md").read_text("utf-8").splitlines()
     assert sum(line.startswith("| ") for line in lines) == 1 + 1 + 9
-
-
-@pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_the_same(data_dir, runs, tmp_path):
-    longer = [a.replace("victim.", "") for a in SMALL]
-    longer[longer.index("3")] = "12"
-    command = [sys.executable, str(EXPERIMENTS / "train_victim.py"), "--runs", str(tmp_path / "killed"), *longer]
-    environment = {**os.environ, "TFDS_DATA_DIR": str(data_dir)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not list((tmp_path / "killed" / "victims").glob("*.partial")) and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for folder in ("killed", "whole"):
-        status, text = script("train_victim.py", "--runs", tmp_path / folder, *longer, data_dir=data_dir)
-        assert status == 0, text
-    files = [next((tmp_path / folder / "victims").glob("*.safetensors")) for folder in ("killed", "whole")]
-    (killed, metadata), (whole, expected) = map(checkpoints.load, files)
-    assert metadata == expected
-    chex.assert_trees_all_equal(killed, whole)
 
 
 @pytest.mark.parametrize(
