@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from pp_jax import perturbation
+from pp_jax import parallel, perturbation
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.pytree import pytree
 from pp_jax.types import Audit, Defense, LogitsFn, Params, Query
@@ -32,7 +33,12 @@ class BlackBox:
         params: its parameters.
         defense: any defense; `chain()` is none.
         key: the owner's secret key, needed by defenses that draw random numbers.
-        batch_size: how many queries are worked on at once, to bound memory; static.
+        batch_size: how many queries a device works on at once, to bound memory; static.
+        mesh: the devices that share the queries (`parallel.data_mesh`); `parallel.place` lays victim and defense out on
+            them once; static.
+
+    Raises:
+        ValueError: for a mesh without the axis "data".
     """
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
@@ -40,6 +46,11 @@ class BlackBox:
     defense: Defense = UNDEFENDED
     key: jax.Array | None = None
     batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
+    mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        """Check the mesh."""
+        parallel.check_mesh(self.mesh)
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, Audit]:
         """Answer a batch of queries.
@@ -56,7 +67,9 @@ class BlackBox:
         """
         perturbation.check_images(images)
         perturbation.check_key(self.defense, self.key)
-        answers, audit, outside = _answer(self, images)
+        if self.mesh is not None:
+            (images,) = parallel.spread(self.mesh, images)
+        answers, audit, outside = answered(self, images)
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
             perturbation.report_outside(int(outside), len(images))
         return answers, audit
@@ -67,16 +80,21 @@ class BlackBox:
 
 
 @jax.jit
-def _answer(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, jax.Array]:
+def answered(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, jax.Array]:
     """Answers, audit, and the number of images out of range."""
     key = jax.random.key(0) if box.key is None else box.key
 
-    def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        probs = posterior(box.logits_fn, box.params, image)
-        return box.defense(probs, Query(image, perturbation.image_key(key, image))), probs
+    def rows(shared: tuple[Params, Defense, jax.Array], images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params, defense, key = shared
 
-    answers, probs = perturbation.each(one, box.batch_size, images)
-    return answers, Audit(probs), perturbation.images_outside(images)
+        def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
+            probs = posterior(box.logits_fn, params, image)
+            return defense(probs, Query(image, perturbation.image_key(key, image))), probs
+
+        return perturbation.each(one, box.batch_size, images)
+
+    answers, probs = parallel.over_rows(rows, box.mesh, (box.params, box.defense, key), images)
+    return answers, Audit(probs), parallel.everywhere(box.mesh, perturbation.images_outside(images))
 
 
 def posterior(logits_fn: LogitsFn, params: Params, image: jax.Array) -> jax.Array:

@@ -1,14 +1,14 @@
 """Defend a batch: the compiled edge around a defense, and around a victim with its defense."""
 
 import contextlib
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from pp_jax import simplex
+from pp_jax import parallel, simplex
 from pp_jax.types import Defense, Query
 
 
@@ -20,6 +20,7 @@ def perturb(
     key: jax.Array | None = None,
     batch_size: int | None = None,
     check: bool = True,
+    mesh: Mesh | None = None,
 ) -> jax.Array:
     """Answer a batch of posteriors through a defense, in one compiled program.
 
@@ -32,22 +33,27 @@ def perturb(
         probs: clean posteriors y, (B, K), floating point.
         images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
         key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
-        batch_size: how many queries are worked on at once, to bound memory; all of them by default.
+        batch_size: how many queries a device works on at once, to bound memory; all of them by default.
         check: look at the values (one small transfer to the host); shapes are always checked.
+        mesh: the devices that share the rows (`parallel.data_mesh`); answers are the same up to rounding, and bit for
+            bit if `batch_size` divides every device's rows (docs/clusters.md).
 
     Returns:
         Answers ỹ, (B, K), in float32 or, for float64 posteriors, float64.
 
     Raises:
         ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense
-            without a key, or a surrogate with another number of classes.
+            without a key, a surrogate with another number of classes, or a mesh without the axis "data".
     """
+    parallel.check_mesh(mesh)
     check_images(images)
     simplex.check_form(probs)
     if len(probs) != len(images):
         raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
     check_key(defense, key)
-    answers, broken = _perturb(defense, jnp.asarray(probs), images, key, batch_size=batch_size)
+    if mesh is not None:
+        probs, images = parallel.spread(mesh, probs, images)
+    answers, broken = answered(defense, jnp.asarray(probs), images, key, batch_size=batch_size, mesh=mesh)
     if check:
         # Inside somebody's jit there are no values to look at.
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
@@ -67,14 +73,30 @@ class Broken(NamedTuple):
         report_outside(int(self.images), rows)
 
 
-@functools.partial(jax.jit, static_argnames="batch_size")
-def _perturb(
-    defense: Defense, probs: jax.Array, images: jax.Array, key: jax.Array | None, *, batch_size: int | None
+def _answered(
+    defense: Defense,
+    probs: jax.Array,
+    images: jax.Array,
+    key: jax.Array | None,
+    *,
+    batch_size: int | None,
+    mesh: Mesh | None,
 ) -> tuple[jax.Array, Broken]:
     """Answers (B, K), and what was wrong with the questions."""
     key = jax.random.key(0) if key is None else key
     broken = Broken(simplex.violations(probs), images_outside(images))
-    return each(lambda y, x: defense(y, Query(x, image_key(key, x))), batch_size, probs, images), broken
+
+    def rows(shared: tuple[Defense, jax.Array], probs: jax.Array, images: jax.Array) -> jax.Array:
+        defense, key = shared
+        return each(lambda y, x: defense(y, Query(x, image_key(key, x))), batch_size, probs, images)
+
+    answers = parallel.over_rows(rows, mesh, (defense, key), probs, images)
+    return answers, parallel.everywhere(mesh, broken)
+
+
+answered = jax.jit(_answered, static_argnames=("batch_size", "mesh"))
+# The same program, which writes its answers over the posteriors: for those that nobody else holds.
+answered_in_place = jax.jit(_answered, static_argnames=("batch_size", "mesh"), donate_argnames="probs")
 
 
 def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Array) -> Any:
