@@ -7,7 +7,21 @@ import sys
 import pytest
 
 import pp_jax
-from pp_jax import attacks, augmentation, defenses, distance, gram, metrics, objective, oracle, simplex, training
+from pp_jax import (
+    attacks,
+    augmentation,
+    defenses,
+    distance,
+    gram,
+    metrics,
+    objective,
+    oracle,
+    parallel,
+    simplex,
+    stream,
+    sweep,
+    training,
+)
 from pp_jax.perturbation import perturb
 
 HEAVY = ("flax", "optax", "tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "tyro", "rich", "scipy")
@@ -17,7 +31,8 @@ FUNCTIONS = [
     objective.deviation, oracle.extreme, oracle.argmax_preserving, oracle.least_likely, oracle.random_vertex,
     simplex.check, simplex.feasible, training.fit, training.make_step, attacks.online, attacks.jbda, attacks.jb_self,
     attacks.jb_topk, metrics.entropy, augmentation.random_flip, augmentation.random_crop,
-    augmentation.random_resized_crop,
+    augmentation.random_resized_crop, training.fit_many, training.fit_resumably, training.bytes_each, stream.perturb,
+    stream.ask, stream.write, parallel.data_mesh, parallel.place, parallel.over_model, sweep.plan, sweep.run,
 ]  # fmt: skip
 DEFENSES = [
     defenses.MAD, defenses.RandomNoise, defenses.ReverseSigmoid, defenses.Rounding, defenses.Top1, defenses.TopK,

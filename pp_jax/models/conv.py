@@ -4,12 +4,15 @@ XLA:CPU's convolution is the fastest form of a forward pass, with one cliff: XLA
 kernel has more positions than the image (3×3 on 2×2, the last block of a VGG), and the result misses every fast
 path, 50 times slower than a matrix product over gathered patches (im2col). Its *derivatives* are slower than the patch
 form's, and 15 times slower inside `lax.scan`. So on a CPU a convolution is plain in a forward pass and gathered where
-it is differentiated. Accelerators keep the plain convolution throughout.
+it is differentiated. Accelerators keep the plain convolution, but where many networks are trained at once: `vmap` over
+kernels makes of it a grouped convolution, of a gathered one a batched matrix product.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,6 +23,18 @@ Pads = tuple[tuple[int, int], ...]
 
 # Above this many bytes of patches per image the derivatives stay plain too: a batch of patches would not fit memory.
 _MAX_PATCH_BYTES = 2**23
+
+_many_kernels = contextvars.ContextVar("_many_kernels", default=False)
+
+
+@contextlib.contextmanager
+def for_many_kernels(many: bool) -> Iterator[None]:
+    """What is traced inside is meant for `vmap` over the kernels."""
+    token = _many_kernels.set(many)
+    try:
+        yield
+    finally:
+        _many_kernels.reset(token)
 
 
 def conv(
@@ -74,7 +89,10 @@ def conv(
         dilation=dilation,
         precision=options.get("precision"),
     )
-    return lax.platform_dependent(lhs, rhs, cpu=_on_cpu(plain, gathered, lhs, rhs, pads, dilation), default=plain)
+    patch_bytes = _patch_bytes(lhs, rhs, pads, dilation)
+    if _many_kernels.get() and 0 < patch_bytes <= _MAX_PATCH_BYTES:
+        return gathered(lhs, rhs)
+    return lax.platform_dependent(lhs, rhs, cpu=_on_cpu(plain, gathered, lhs, rhs, patch_bytes), default=plain)
 
 
 def _is_simple(lhs: jax.Array, rhs: jax.Array, lhs_dilation: Any, dimension_numbers: Any, options: Any) -> bool:
@@ -106,15 +124,21 @@ def _cropped(images: jax.Array, pads: Pads) -> tuple[jax.Array, Pads]:
     return lax.pad(images, jnp.zeros((), images.dtype), crops), tuple((max(low, 0), max(high, 0)) for low, high in pads)
 
 
-def _on_cpu(plain: Any, gathered: Any, lhs: jax.Array, rhs: jax.Array, pads: Pads, dilation: tuple[int, ...]) -> Any:
-    """The convolution for a CPU: one form where it is evaluated, one where it is differentiated."""
+def _patch_bytes(lhs: jax.Array, rhs: jax.Array, pads: Pads, dilation: tuple[int, ...]) -> int:
+    """What the patches of one image take at stride 1; nothing where the kernel fits nowhere."""
     padded = [n + sum(pad) for n, pad in zip(lhs.shape[1:3], pads, strict=True)]
     if any(n <= (k - 1) * d for n, k, d in zip(padded, rhs.shape[:2], dilation, strict=True)):
-        return plain  # The kernel fits nowhere: an empty result, without patches.
-    kernel_positions = math.prod(rhs.shape[:2])
-    if kernel_positions > math.prod(lhs.shape[1:3]):
+        return 0
+    return math.prod(padded) * math.prod(rhs.shape[:2]) * lhs.shape[3] * lhs.dtype.itemsize
+
+
+def _on_cpu(plain: Any, gathered: Any, lhs: jax.Array, rhs: jax.Array, patch_bytes: int) -> Any:
+    """The convolution for a CPU: one form where it is evaluated, one where it is differentiated."""
+    if patch_bytes == 0:
+        return plain  # An empty result, without patches.
+    if math.prod(rhs.shape[:2]) > math.prod(lhs.shape[1:3]):
         return gathered
-    if math.prod(padded) * kernel_positions * lhs.shape[3] * lhs.dtype.itemsize > _MAX_PATCH_BYTES:
+    if patch_bytes > _MAX_PATCH_BYTES:
         return plain
     # A custom JVP, not a custom VJP: forward-mode derivatives must keep working, and transposition follows.
     on_cpu = jax.custom_jvp(plain)

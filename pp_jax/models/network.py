@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from pp_jax.gram.calls import Tap
 from pp_jax.models import taps
+from pp_jax.models.conv import for_many_kernels
 
 Variables = Mapping[str, Any]
 
@@ -28,6 +29,7 @@ class Network:
             method `features` of the same signature that returns the input of the last Dense layer.
         mean: per-channel mean in pixel units; one entry serves all channels.
         std: per-channel standard deviation in pixel units, positive; one entry serves all channels.
+        many: compiled for `vmap` over the variables: the same function, with convolutions in the form that is then fast.
 
     Raises:
         ValueError: if `mean` and `std` are empty, differ in length, or `std` is not positive.
@@ -36,12 +38,18 @@ class Network:
     module: nn.Module
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    many: bool = False
 
     def __post_init__(self) -> None:
         if not self.mean or len(self.mean) != len(self.std):
             raise ValueError(f"mean={self.mean} and std={self.std} must have one entry each, or one per channel.")
         if not all(s > 0 for s in self.std):
             raise ValueError(f"std={self.std} must be positive in every channel.")
+
+    @property
+    def stacked(self) -> "Network":
+        """The same function in the form for many sets of variables at once."""
+        return dataclasses.replace(self, many=True)
 
     def init(self, key: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
         """Draw the initial variables for images of one shape.
@@ -104,7 +112,8 @@ class Network:
     def _apply(self, variables: Variables, images: jax.Array, *, train: bool = False, **options: Any) -> Any:
         """The module's output, with Flax's complaints about the variables turned into one sentence."""
         try:
-            return self.module.apply(variables, images, train=train, **options)
+            with for_many_kernels(self.many):
+                return self.module.apply(variables, images, train=train, **options)
         except (ScopeParamShapeError, ScopeParamNotFoundError, ScopeCollectionNotFound) as error:
             raise ValueError(
                 f"image shape {images.shape[1:]} and the variables must fit together and be those of "

@@ -18,6 +18,11 @@ from pp_jax.types import Params
 _STEPS_PER_CALL = 64
 
 
+def steps_per_call() -> int:
+    """How many steps of training a program makes at once on the default device."""
+    return 1 if jax.default_backend() == "cpu" else _STEPS_PER_CALL
+
+
 class State(NamedTuple):
     """All that training needs to go on: after epoch `epoch`, what follows depends on nothing else."""
 
