@@ -16,6 +16,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from machines import Machines
 from surrogates import Surrogate
 
 RANDOM = Surrogate()
@@ -53,6 +54,7 @@ class Config:
     """Where below it the cells and the table go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self, defense: Defense, surrogate: Surrogate) -> list[steal.Config]:
         """One configuration per seed."""
@@ -63,7 +65,7 @@ class Config:
 def run(config: Config) -> tables.Table:
     """Compute what is missing; the table."""
     cells = [cell for variant in VARIANTS.values() for cell in config.cells(*variant)]
-    found = grid.run(cells, config.folder)
+    found = grid.run(cells, config.folder, config.machines)
     rows = []
     for name, variant in VARIANTS.items():
         own = config.cells(*variant)

@@ -19,6 +19,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from machines import Machines
 
 DEFENSES = {
     "MAD, ε = 0.5": Defense("mad", epsilon=0.5),
@@ -46,6 +47,7 @@ class Config:
     """Where below it the cells and the table go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self, defense: Defense) -> list[steal.Config]:
         """One configuration per seed."""
@@ -80,7 +82,7 @@ def run(config: Config) -> tables.Table:
         raise ValueError(f"seeds are {config.seeds}: must be at least three for a confidence interval")
     bare = Defense("none")
     cells = [cell for defense in (bare, *DEFENSES.values()) for cell in config.cells(defense)]
-    found = grid.run(cells, config.folder)
+    found = grid.run(cells, config.folder, config.machines)
 
     def accuracies(defense: Defense, measure: str = "attacker_accuracy") -> list[float]:
         return [found[cell].result[measure] for cell in config.cells(defense)]

@@ -25,8 +25,10 @@ import grid
 import judging
 import steal
 import tables
+import theft
 import tyro
 from attackers import Attack
+from machines import Machines
 from tradeoff import Grid
 from train_victim import Victim
 
@@ -70,6 +72,7 @@ class Config:
     """Where below it the records, the tables and the figures go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self) -> list[steal.Config]:
         """One configuration per defense, the undefended victim first."""
@@ -91,18 +94,16 @@ def run(config: Config) -> list[Record]:
     if config.attack.name != "knockoff":
         raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
     folder = config.runs / config.folder
-    found = grid.compute(
-        config.cells(), config.folder, title="asking", settings=settings, work=lambda cell, _: measure(cell, folder)
-    )
-    return list(found.values())
+    job = grid.Job(config.folder, "asking", settings, lambda cell, _: measure(cell, folder))
+    return list(grid.compute(config.cells(), job, config.machines).values())
 
 
-def measure(cell: steal.Config, folder: Path) -> Record:
-    """Ask about the pool and the test images through one defense; the record of what was answered."""
+def measure(cell: steal.Config, folder: Path) -> None:
+    """Ask about the pool and the test images through one defense, and write the record of what was answered."""
     from pp_jax import attacks, metrics, records
 
     started = time.perf_counter()
-    at = steal.scene(cell)
+    at = theft.scene(cell)
     asked = attacks.collect(at.attack_key, attacks.Knockoff(), at.pool.images, at.box.api(), budget=cell.attack.budget)
     clean = metrics.predict(at.victim.network, at.victim.params, asked.images)
     network, surrogate = at.surrogate
@@ -121,8 +122,7 @@ def measure(cell: steal.Config, folder: Path) -> Record:
         "classes": at.test.num_classes,
     }
     timings = {"total_s": time.perf_counter() - started}
-    path = records.write(folder, kind="answers", config=settings(cell), result=result, timings=timings)
-    return records.load(path)
+    records.write(folder, kind="answers", config=settings(cell), result=result, timings=timings)
 
 
 def entropy(probs: Any) -> dict[str, Any]:

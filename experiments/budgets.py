@@ -19,6 +19,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from machines import Machines
 
 DEFENSES = {
     "no defense": Defense("none"),
@@ -48,6 +49,7 @@ class Config:
     """Where below it the cells, the table and the figure go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self, defense: Defense, budget: int) -> list[steal.Config]:
         """One configuration per seed."""
@@ -63,7 +65,7 @@ def run(config: Config) -> tables.Table:
     cells = [
         cell for defense in DEFENSES.values() for budget in config.budgets for cell in config.cells(defense, budget)
     ]
-    found = grid.run(cells, config.folder)
+    found = grid.run(cells, config.folder, config.machines)
     rows, series = [], {}
     measures = {"": "attacker_accuracy"}
     if config.validation:

@@ -1,16 +1,44 @@
 """Victims and images, each loaded once for all cells alike."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import train_victim
 from attackers import Source
 from train_victim import Trained, Victim
 
+if TYPE_CHECKING:
+    from steal import Config
+
 SEED_IMAGES = 1000
 """The Jacobian family draws its seeds from the last so many test images; every thief of it is judged on the others."""
+
+
+def cell(config: Config) -> tuple[Trained, Any, Any]:
+    """The victim, the thief's pool and the test images, checked against one another before long work starts."""
+    attack = config.attack
+    pool, test = images(config.victim.dataset, attack.source(), config.data_dir)
+    most = float("inf") if attack.source() is None else len(pool)
+    if not 1 <= attack.budget <= most:
+        limit = "" if attack.source() is None else f" and at most {most}, the images of {attack.pool}"
+        raise ValueError(f"budget is {attack.budget}: must be at least 1{limit}")
+    return victim(config.victim, config.runs, config.data_dir), pool, test
+
+
+def prepare(config: Config) -> None:
+    """Do beforehand, with progress bars of their own, what many cells share: victims and warm starts."""
+    cell(config)
+    if config.attack.warm_start and not config.attack.warm_start.endswith(".safetensors"):
+        pretrained(config)
+
+
+def pretrained(config: Config) -> Trained:
+    """The thief's architecture trained on the labels of the data set it starts warm from."""
+    return victim(Victim(config.attack.warm_start or "", config.attack.model), config.runs, config.data_dir)
 
 
 @functools.lru_cache(maxsize=2)

@@ -19,6 +19,7 @@ import steal
 import tyro
 from attackers import Attack
 from defenses import Defense
+from machines import Machines
 from train_victim import Victim
 
 RULES: tuple[defenses.Name, ...] = (
@@ -52,6 +53,7 @@ class Config:
     """Where below it the cells and the table go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self) -> list[steal.Config]:
         """One configuration per cell, the undefended victim first."""
@@ -68,7 +70,7 @@ def main() -> None:
     config = tyro.cli(Config, description=__doc__)
 
     try:
-        grid.run(config.cells(), config.folder)
+        grid.run(config.cells(), config.folder, config.machines)
         paths = plot.run(plot.Config(config.runs / config.folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -16,6 +16,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from machines import Machines
 from train_victim import Victim
 
 
@@ -44,6 +45,7 @@ class Config:
     """Where below it the cells and the table go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self, noise: float | None) -> list[steal.Config]:
         """One configuration per seed; no noise is an ordinary victim."""
@@ -64,7 +66,7 @@ def run(config: Config) -> tables.Table:
     """Compute what is missing; the table."""
     levels: tuple[float | None, ...] = (None, *config.noise)
     cells = [cell for noise in levels for cell in config.cells(noise)]
-    found = grid.run(cells, config.folder)
+    found = grid.run(cells, config.folder, config.machines)
     rows = []
     for noise in levels:
         own = config.cells(noise)

@@ -18,6 +18,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from machines import Machines
 from surrogates import Surrogate
 
 DEFENSES = {
@@ -64,6 +65,7 @@ class Config:
     """Where below it the cells and the table go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self, change: dict[str, Any], defense: Defense) -> list[steal.Config]:
         """One configuration per seed."""
@@ -83,7 +85,7 @@ def run(config: Config) -> tables.Table:
     changes = attackers_of(config.other)
     pairs = [(change, defense) for change in changes.values() for defense in DEFENSES.values()]
     cells = [cell for pair in pairs if possible(*pair) for cell in config.cells(*pair)]
-    found = grid.run(cells, config.folder)
+    found = grid.run(cells, config.folder, config.machines)
     rows = []
     for name, change in changes.items():
         texts = [

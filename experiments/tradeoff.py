@@ -19,6 +19,7 @@ import steal
 import tyro
 from attackers import Attack
 from defenses import Defense
+from machines import Machines
 from train_victim import Victim
 
 
@@ -70,6 +71,7 @@ class Config:
     """Where below it the cells, the figure and the report go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self) -> list[steal.Config]:
         """One configuration per cell."""
@@ -84,7 +86,7 @@ def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
     try:
-        grid.run(config.cells(), config.folder)
+        grid.run(config.cells(), config.folder, config.machines)
         paths = plot.run(plot.Config(config.runs / config.folder))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -18,6 +18,7 @@ import steal
 import tables
 import tyro
 from defenses import Defense
+from machines import Machines
 from presets import Name, Size
 
 ATTACKS: tuple[attackers.Name, ...] = ("knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk")
@@ -47,6 +48,7 @@ class Config:
     """Where below it the cells and the table go."""
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
     def cells(self, preset: Name, attack: attackers.Name) -> list[steal.Config]:
         """One configuration per seed."""
@@ -64,7 +66,7 @@ def run(config: Config) -> tables.Table:
         else:
             ready.append(name)
     cells = [cell for name in ready for attack in config.attacks for cell in config.cells(name, attack)]
-    found = grid.run(cells, config.folder)
+    found = grid.run(cells, config.folder, config.machines)
     rows = [_row(config, name, found if name in ready else {}) for name in config.presets]
     note = (
         "Test accuracy in %, obtained (published, B = 50 000); mean ± half the range over seeds. "
