@@ -29,7 +29,7 @@ class Network:
             method `features` of the same signature that returns the input of the last Dense layer.
         mean: per-channel mean in pixel units; one entry serves all channels.
         std: per-channel standard deviation in pixel units, positive; one entry serves all channels.
-        many: compiled for `vmap` over the variables: the same function, with convolutions in the form that is then fast.
+        many: for `vmap` over the variables: the same function, its convolutions in the form that is then fast.
 
     Raises:
         ValueError: if `mean` and `std` are empty, differ in length, or `std` is not positive.
