@@ -87,6 +87,36 @@ def test_tradeoff_writes_records_figure_and_report_and_resumes(data_dir, runs):
     assert again == cells[0].result  # the same cell, another process, the same numbers
 
 
+@pytest.mark.slow
+def test_cells_computed_at_once_are_those_computed_one_after_another(data_dir, runs, tmp_path):
+    grid = (
+        "--mad",
+        ".5",
+        "--mad-argmax",
+        "--reverse-sigmoid",
+        "1",
+        "--random-noise",
+        "10",
+        "--rounding",
+        "--seeds",
+        "0",
+        "1",
+    )
+    found = {}
+    for way in ("loop", "vmap", "chunk"):
+        options = ("--runs", tmp_path / way, "--way", way, "--memory-gib", ".03")
+        status, text = script("tradeoff.py", *options, *SMALL, *THEFT, *grid, data_dir=data_dir)
+        assert status == 0, text
+        found[way] = records.load_all(tmp_path / way / "tradeoff")
+        assert ("as one program" in text, "thefts at a time" in text) == (way == "vmap", way == "chunk"), text
+    for way in ("vmap", "chunk"):
+        for cell, other in zip(found["loop"], found[way], strict=True):
+            assert cell.config == other.config
+            for share in ("attacker_accuracy", "fidelity", "defender_accuracy", "query_kept_argmax"):
+                assert cell.result[share] == pytest.approx(other.result[share], abs=0.01)
+            assert cell.result["query_l1"] == pytest.approx(other.result["query_l1"], abs=1e-4)
+
+
 def test_plot_draws_again_from_the_records_alone(data_dir, runs, tmp_path):
     status, text = script("plot.py", "--runs", runs / "tradeoff", "--out", tmp_path, data_dir=data_dir)
     assert status == 0, text
