@@ -271,3 +271,33 @@ def test_what_cannot_be_drawn_is_named(draw, message):
 def test_no_figure_touches_pyplot():
     for path in Path(plots.__file__).parent.glob("*.py"):
         assert "pyplot" not in path.read_text("utf-8")
+
+
+def test_a_heatmap_shows_every_number_and_dashes_where_there_is_none():
+    values = [[10.0, 96.04, 96.04], [55.5, None, 55.5]]
+    figure = plots.heatmap(
+        values,
+        rows=["none", "MAD"],
+        columns=["answers", "argmax", "worst"],
+        title="t",
+        unit="%",
+        limits=(0, 100),
+        apart=1,
+    )
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.texts] == ["10.0", "96.0", "96.0", "55.5", "–", "55.5"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["answers", "argmax", "worst"]
+    np.testing.assert_array_equal(np.isnan(axes.images[0].get_array().filled(np.nan)), [[0, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([[1.0, 2.0]], "values has 1 rows of \\[2\\] numbers: must be 2 rows of 2"),
+        ([[1.0, 2.0], [1.0]], "values has 2 rows of \\[1, 2\\] numbers: must be 2 rows of 2"),
+        ([[1.0, 2.0], [1.0, float("nan")]], "in row 'b': must be finite or None"),
+    ],
+)
+def test_a_heatmap_refuses_what_it_cannot_draw(values, message):
+    with pytest.raises(ValueError, match=message):
+        plots.heatmap(values, rows=["a", "b"], columns=["x", "y"], title="t", unit="%", limits=(0, 1))
