@@ -1,11 +1,19 @@
 """Tables of cells: mean over seeds ± half the range, in the terminal and as Markdown."""
 
+import base64
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 NOT_RUN = "not run"
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "img{max-width:100%}table{border-collapse:collapse;font-size:.9rem}"
+    "th,td{padding:.3rem .7rem;border-bottom:1px solid #ddd;text-align:right}"
+    "th:first-child,td:first-child{text-align:left}"
+)
 _NOTE = "Mean ± half the range over seeds, where there are several."
 
 
@@ -50,11 +58,30 @@ class Table:
         lines += [f"| {' | '.join(row)} |" for row in self.rows]
         return "\n".join([*lines, "", self.note, ""])
 
+    def html(self) -> str:
+        """The table as HTML, with its note."""
+        head = "".join(f"<th>{escape(heading)}</th>" for heading in self.headings)
+        rows = "\n".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in self.rows)
+        return f"<table>\n<tr>{head}</tr>\n{rows}\n</table>\n<p>{escape(self.note)}</p>"
+
     def write(self, path: Path) -> Path:
         """Write the Markdown, atomically."""
         from pp_jax import _files
 
         return _files.write_bytes(path, self.markdown().encode())
+
+
+def page(path: Path, table: Table, figure: bytes) -> Path:
+    """Write a self-contained HTML page of a figure (PNG) and a table, atomically."""
+    from pp_jax import _files
+
+    picture = base64.b64encode(figure).decode()
+    title, style = escape(table.title), escape(_STYLE)
+    text = (
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{style}</style>\n'
+        f'<h1>{title}</h1>\n<img alt="{title}" src="data:image/png;base64,{picture}">\n{table.html()}\n</html>\n'
+    )
+    return _files.write_bytes(path, text.encode())
 
 
 def percent(values: Iterable[float | None]) -> str:

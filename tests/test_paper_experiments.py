@@ -63,6 +63,7 @@ def small(**changes):
     return Size(**{"budget": 120, "epochs": 2, "victim_epochs": 2, **changes})
 
 
+@pytest.mark.slow
 def test_the_undefended_table_has_published_beside_obtained_and_says_what_was_not_run(data_dir, runs, capsys):
     import undefended
 

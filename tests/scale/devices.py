@@ -120,7 +120,9 @@ def traces():
 def cases(full):
     """What is compared; the full grid or its corners."""
     several = (2, 4, 8) if full else (8,)
-    kinds = {10: ("MAD", "MAD-argmax", "noise", "chain", "all_layers"), 100: ("MAD", "MAD-argmax")}
+    kinds = {10: ("MAD", "chain"), 100: ("MAD-argmax",)}
+    if full:
+        kinds = {10: ("MAD", "MAD-argmax", "noise", "chain", "all_layers"), 100: ("MAD", "MAD-argmax")}
     whole = [("MAD", 10, devices) for devices in (1, 2, 4, 8)]
     whole += [(name, classes, devices) for classes in kinds for name in kinds[classes] for devices in several]
     found = [compared(name, classes, 64, devices) for name, classes, devices in dict.fromkeys(whole)]
