@@ -53,8 +53,8 @@ def accuracy_loss(labels: Any) -> Cost:
 
 def calibrate(
     family: Callable[[jax.Array], Defense],
-    probs: jax.Array,
-    images: jax.Array,
+    probs: Any,
+    images: Any,
     *,
     target: float,
     low: float,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from pp_jax import parallel, simplex
-from pp_jax.types import Defense, Query
+from pp_jax.types import Defense, Query, State, StatefulDefense
 
 
 def perturb(
@@ -99,6 +99,62 @@ answered = jax.jit(_answered, static_argnames=("batch_size", "mesh"))
 answered_in_place = jax.jit(_answered, static_argnames=("batch_size", "mesh"), donate_argnames="probs")
 
 
+def perturb_sequence(
+    defense: StatefulDefense[State],
+    state: State,
+    probs: jax.Array,
+    images: jax.Array,
+    *,
+    key: jax.Array | None = None,
+    check: bool = True,
+) -> tuple[jax.Array, State]:
+    """Answer queries one after the other through a defense with memory, in one compiled program.
+
+    ỹ_i, s_i = defense(y_i, Query(x_i, key_i), s_{i−1}), key_i derived from `key` and the content of x_i. Cutting a
+    sequence in two and passing the state on gives the same answers.
+
+    Args:
+        defense: any defense with memory; its leaves may change without a new compilation.
+        state: the memory before the first query: `defense.init()`, or what an earlier call returned.
+        probs: clean posteriors y in the order of the queries, (B, K), floating point.
+        images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
+        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        check: look at the values (one small transfer to the host); shapes are always checked.
+
+    Returns:
+        Answers ỹ, (B, K), and the memory after the last query.
+
+    Raises:
+        ValueError: as `perturb`.
+    """
+    check_images(images)
+    simplex.check_form(probs)
+    if len(probs) != len(images):
+        raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
+    check_key(defense, key)
+    answers, state, broken = _answered_in_order(defense, state, jnp.asarray(probs), jnp.asarray(images), key)
+    if check:
+        with contextlib.suppress(jax.errors.ConcretizationTypeError):
+            broken.report(len(images))
+    return answers, state
+
+
+@jax.jit
+def _answered_in_order(
+    defense: StatefulDefense[State], state: State, probs: jax.Array, images: jax.Array, key: jax.Array | None
+) -> tuple[jax.Array, State, Broken]:
+    """Answers (B, K), the memory after them, and what was wrong with the questions."""
+    secret = jax.random.key(0) if key is None else key
+
+    def step(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        y, x = row
+        answer, state = defense(y, Query(x, image_key(secret, x)), state)
+        return state, answer
+
+    state, answers = jax.lax.scan(step, state, (probs, images))
+    return answers, state, Broken(simplex.violations(probs), images_outside(images))
+
+
 def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Array) -> Any:
     """Map over the leading axis at once, or `batch_size` rows at a time where that is set and smaller."""
     if batch_size is None or batch_size >= arrays[0].shape[0]:
@@ -106,7 +162,7 @@ def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Arra
     return jax.lax.map(lambda rows: function(*rows), arrays, batch_size=batch_size)
 
 
-def check_key(defense: Defense, key: jax.Array | None) -> None:
+def check_key(defense: Defense | StatefulDefense[Any], key: jax.Array | None) -> None:
     """Refuse a random defense without a key.
 
     Raises:

@@ -1,9 +1,35 @@
 """Defenses that perturb a prediction: `defense(probs, query) -> answer`, one posterior at a time."""
 
+from pp_jax.defenses import diverse, grad2, misinformation
+from pp_jax.defenses.boundary import BDPL
 from pp_jax.defenses.composition import Chain, chain
+from pp_jax.defenses.diverse import EDM
+from pp_jax.defenses.grad2 import GRAD2
 from pp_jax.defenses.mad import MAD
+from pp_jax.defenses.misinformation import AdaptiveMisinformation
+from pp_jax.defenses.modelguard import ModelGuardS, ModelGuardW
 from pp_jax.defenses.random_noise import RandomNoise
-from pp_jax.defenses.reverse_sigmoid import ReverseSigmoid
-from pp_jax.defenses.truncation import Rounding, Top1, TopK
+from pp_jax.defenses.reverse_sigmoid import DCP, ReverseSigmoid
+from pp_jax.defenses.truncation import HighConfidence, Rounding, Top1, TopK
 
-__all__ = ["MAD", "Chain", "RandomNoise", "ReverseSigmoid", "Rounding", "Top1", "TopK", "chain"]
+__all__ = [
+    "BDPL",
+    "DCP",
+    "EDM",
+    "GRAD2",
+    "MAD",
+    "AdaptiveMisinformation",
+    "Chain",
+    "HighConfidence",
+    "ModelGuardS",
+    "ModelGuardW",
+    "RandomNoise",
+    "ReverseSigmoid",
+    "Rounding",
+    "Top1",
+    "TopK",
+    "chain",
+    "diverse",
+    "grad2",
+    "misinformation",
+]

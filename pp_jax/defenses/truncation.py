@@ -1,4 +1,4 @@
-"""Truncation: answers that say less. Top-k, rounding, and the label alone."""
+"""Truncation: answers that say less. Top-k, rounding, a cut-off, and the label alone."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import simplex
-from pp_jax.defenses.validation import check_count
+from pp_jax.defenses.validation import check_count, check_range
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
 
@@ -87,6 +87,50 @@ class Rounding:
         # Hidden from XLA, which would multiply by 10⁻ᵈ (not a binary number) and so miss the decimal by a rounding.
         scale = jax.lax.optimization_barrier(jnp.asarray(10.0**self.decimals, probs.dtype))
         answer = jnp.round(probs * scale) / scale
+        return _renormalise(answer, probs) if self.renormalise else answer
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class HighConfidence:
+    """Answer the entries of at least a cut-off, zero the others.
+
+    Guarantees: entries ≥ 0; the argmax is kept (with `renormalise`, also where nothing reaches the cut-off: the answer
+    is the label); with `renormalise`, |Σỹ − 1| ≤ 1e-6.
+
+    | posterior, cut-off | answer |
+    |---|---|
+    | 0 | y |
+    | one-hot | y |
+    | uniform, 1/K below the cut-off | the label of the first class, or zeros without `renormalise` |
+    | tied entries | are kept or cut together |
+    | denormal entries | are cut by every cut-off above them |
+    | K = 2 | up to one half both or the top entry, above it the label |
+
+    Attributes:
+        cutoff: in [0, 1]; a leaf.
+        renormalise: divide by what is left, so that the answer is a posterior; the published code does not; static.
+
+    Raises:
+        ValueError: for a cut-off out of range.
+
+    Source: "high confidence" postprocessing of the Adversarial Robustness Toolbox.
+    """
+
+    cutoff: jax.Array | float
+    renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
+
+    random = False
+
+    def __post_init__(self) -> None:
+        """Check the cut-off where it is known."""
+        check_range("cutoff", self.cutoff, low=0, high=1)
+
+    def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
+        """Return the answer for one posterior, (K,)."""
+        del query
+        probs = simplex.working(probs) if self.renormalise else probs
+        answer = jnp.where(probs < jnp.asarray(self.cutoff, probs.dtype), 0, probs)
         return _renormalise(answer, probs) if self.renormalise else answer
 
 

@@ -1,0 +1,103 @@
+"""Adaptive misinformation (Kariyappa, Qureshi: "Defending against model stealing attacks with adaptive misinformation",
+CVPR 2020), and the losses that its networks are trained with."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from pp_jax import simplex
+from pp_jax.defenses.networks import check_classes, posterior
+from pp_jax.defenses.validation import check_range
+from pp_jax.pytree import pytree
+from pp_jax.types import LogitsFn, Params, Query
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class AdaptiveMisinformation:
+    """Mix in the prediction of a network that was taught to be wrong, wherever the victim is not confident.
+
+    ỹ = (1 − α) y + α f̂(x),   α = 1/(1 + exp(ν (max y − τ)))
+
+    Queries from another distribution tend to have a low max y (the more so if the victim was trained with
+    `outlier_exposure`) and are answered with f̂; f̂ is trained with `loss`.
+
+    Guarantees: entries ≥ 0; |Σỹ − 1| ≤ 1e-6; never NaN for finite logits; deterministic. It promises no distance and
+    does not keep the argmax: the answer is anything between y and f̂(x).
+
+    | posterior, parameters | answer |
+    |---|---|
+    | one-hot | y, for τ < 1 and ν = 1000, up to e^{−ν(1 − τ)} |
+    | max y = τ | the mean of y and f̂ |
+    | uniform, tied | α depends on the value of max y alone |
+    | denormal entries | as others |
+    | K = 2 | max y ≥ ½: every query is genuine for τ < ½ |
+    | ν = 0 | the mean of y and f̂ for every query |
+
+    Attributes:
+        logits_fn: the misinforming network, `logits_fn(params, image) -> (K,)`; static.
+        params: its parameters.
+        tau: threshold τ ∈ [0, 1] (published: CIFAR-10 .7, CIFAR-100 .4, CUB-200 .3, Caltech-256 .25); a leaf.
+        nu: sharpness 0 ≤ ν ≤ 1e15; a leaf.
+
+    Raises:
+        ValueError: for τ or ν out of range; at the first call for a network with another number of classes.
+    """
+
+    logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
+    params: Params
+    tau: jax.Array | float
+    nu: jax.Array | float = 1000.0
+
+    random = False
+
+    def __post_init__(self) -> None:
+        """Check the parameters where they are known."""
+        check_range("tau", self.tau, low=0, high=1)
+        check_range("nu", self.nu, low=0, high=1e15)
+
+    def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
+        """Return the answer for one posterior, (K,)."""
+        # Taken as given: ν magnifies the rounding of a normalisation.
+        confidence = jnp.max(probs)
+        probs = simplex.working(probs)
+        wrong = posterior(self.logits_fn, self.params, query.image).astype(probs.dtype)
+        check_classes(wrong.shape[-1], probs.shape[-1])
+        share = doubt(confidence.astype(probs.dtype), self.tau, self.nu)
+        return (1 - share) * probs + share * wrong
+
+
+def doubt(confidence: jax.Array, tau: jax.Array | float, nu: jax.Array | float) -> jax.Array:
+    """α = 1/(1 + exp(ν (max y − τ))): 0 where the victim is confident, 1 where it is not."""
+    return jax.nn.sigmoid(nu * (tau - confidence)).astype(confidence.dtype)
+
+
+def loss(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Loss that teaches a network to avoid the label: −log(1 − f̂_label + 1e-7), of one image.
+
+    Args:
+        logits: of f̂, (K,).
+        label: the true class, a whole number.
+
+    Returns:
+        A scalar, from 0 (the label is never predicted) to 16.1 (always), in nats.
+    """
+    avoided = jnp.arange(logits.shape[-1]) == label
+    # 1 − f̂_label as the sum of the others: it does not cancel.
+    others = jnp.sum(jnp.where(avoided, 0, jax.nn.softmax(logits)))
+    return -jnp.log(others + 1e-7)
+
+
+def outlier_exposure(logits: jax.Array) -> jax.Array:
+    """Loss that teaches a victim not to be confident on an outlier: cross-entropy to uniform, −(1/K) Σ_k log f_k.
+
+    Added, times a weight of about .5, to the victim's own cross-entropy (Hendrycks, Mazeika, Dietterich, ICLR 2019).
+
+    Args:
+        logits: the victim's for one image of another distribution, (K,).
+
+    Returns:
+        A scalar ≥ log K, in nats.
+    """
+    return -jnp.mean(jax.nn.log_softmax(logits))
