@@ -9,6 +9,7 @@ from train_victim import Augmentation, Model
 
 Name = Literal["knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk", "online"]
 Reward = Literal["certainty", "diversity", "loss"]
+Labels = Literal["soft", "top1", "smoothing", "partial_bayes", "ddae", "ddae_plus", "inverted", "inverted_weights"]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
 JACOBIAN: tuple[Name, ...] = ("jbda", "jb_self", "jb_topk")
 
@@ -57,8 +58,10 @@ class Attack:
     """Scale the pool's images to the size of the victim's."""
     budget: int = 10_000
     """Queries; one image is one query."""
-    labels: Literal["soft", "top1"] = "soft"
-    """Train on the answers, or on their argmax."""
+    labels: Labels = "soft"
+    """Train on the answers, on their argmax, on averages over three changed copies of an image (each a query), or on
+    what is recovered from the answers by an attacker who knows defense and strength, but its own surrogate only
+    (`inverted_weights`: the defender's)."""
     model: Model = "lenet"
     """The thief's architecture."""
     epochs: int = 12

@@ -21,6 +21,12 @@ Name = Literal[
     "top_k",
     "rounding",
     "top_1",
+    "grad2",
+    "grad2_argmax",
+    "modelguard_w",
+    "dcp",
+    "bdpl",
+    "high_confidence",
 ]
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -32,6 +38,9 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "top_k": ("k",),
     "rounding": ("decimals",),
     "top_1": (),
+    "dcp": ("beta", "gamma"),
+    "bdpl": ("zone", "privacy"),
+    "high_confidence": ("cutoff",),
 }
 
 
@@ -40,7 +49,7 @@ class Defense:
     """A defense by name; only its own parameters count."""
 
     name: Name = "mad"
-    """Which defense; those from `mad` to `second_likeliest` move the posterior by epsilon."""
+    """Which defense; those from `mad` to `second_likeliest`, GRAD² and ModelGuard move the posterior by epsilon."""
     epsilon: float = 0.99
     """Budget of those in the unit of the distance; 0 to 2 in L1."""
     gram: Literal["last_layer", "all_layers", "identity"] = "last_layer"
@@ -61,6 +70,12 @@ class Defense:
     """Top-k: classes answered."""
     decimals: int = 1
     """Rounding: decimals kept."""
+    zone: float = 0.5
+    """BDPL: margin of the top class below which labels are exchanged at random."""
+    privacy: float = 0.1
+    """BDPL: ε of its randomised response."""
+    cutoff: float = 0.1
+    """High confidence: least entry that is answered."""
 
     def settings(self) -> dict[str, Any]:
         """Name and parameters that matter, as a record has them: choices that are the paper's are left out."""
@@ -71,7 +86,12 @@ class Defense:
     def build(self, network: Any, surrogate: Any) -> Any:
         """The defense itself; `surrogate` are the parameters of MAD's stand-in for the thief."""
         import pp_jax
-        from pp_jax import gram, oracle, solvers
+        from pp_jax import defenses, gram, oracle, solvers
+
+        def grad2(*, keep_argmax: bool) -> Any:
+            """The published headline direction."""
+            ones = None if surrogate is None else defenses.grad2.all_ones(surrogate)
+            return defenses.GRAD2(network, surrogate, self.epsilon, ones, keep_argmax)
 
         def towards(target: Callable[..., Any]) -> Any:
             """A rule that asks nothing of a surrogate."""
@@ -96,6 +116,12 @@ class Defense:
             "top_k": lambda: pp_jax.TopK(self.k),
             "rounding": lambda: pp_jax.Rounding(self.decimals),
             "top_1": pp_jax.Top1,
+            "grad2": lambda: grad2(keep_argmax=False),
+            "grad2_argmax": lambda: grad2(keep_argmax=True),
+            "modelguard_w": lambda: defenses.ModelGuardW(self.epsilon),
+            "dcp": lambda: defenses.DCP(self.beta, self.gamma),
+            "bdpl": lambda: defenses.BDPL(self.zone, self.privacy),
+            "high_confidence": lambda: defenses.HighConfidence(self.cutoff),
         }
         return makers[self.name]()
 

@@ -40,7 +40,6 @@ def judge_queries(victim: Trained, *, images: Any, answers: Any, surrogate: tupl
     angles = metrics.angular_deviation(clean, answers, images, logits_fn=network, params=params)
     distances = {f"query_{name}": values for name, values in metrics.distances(clean, answers).items()}
     return {
-        "queries": len(images),
         **distances,
         "query_angle_degrees": metrics.summary(angles),
         "query_kept_argmax": metrics.agreement(answers, clean),

@@ -18,6 +18,7 @@ from typing import Any
 
 import judging
 import loading
+import recovering
 import theft
 import tyro
 from attackers import Attack
@@ -88,6 +89,7 @@ def conclude(config: Config, at: Scene, stolen: Theft, *, folder: str, started: 
         "victim_accuracy": at.victim.accuracy,
         **judging.judge(at.box, at.test, metrics.predict(at.thief, stolen.params, at.test.images)),
         **judging.judge_queries(at.victim, images=stolen.images, answers=stolen.answers, surrogate=at.surrogate),
+        "queries": stolen.queries,
         "chance": 1 / at.test.num_classes,
     }
     if stolen.chosen is not None:
@@ -104,6 +106,7 @@ def check(config: Config, *, folder: str = "steal") -> None:
 
     defense = config.defense.build(None, None)
     config.attack.check()
+    recovering.check(config.attack.labels, config.defense)
     if config.attack.name == "online" and config.attack.sees != "fixed" and not hasattr(defense, "surrogate"):
         raise ValueError(
             f"attack.sees is {config.attack.sees}: defense {config.defense.name} has no surrogate to see it"

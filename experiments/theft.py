@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attackers
 import loading
+import recovering
 import surrogates
 import train_victim
 from train_victim import Trained
@@ -58,7 +59,8 @@ class Theft:
     Attributes:
         params: of the thief, after the last epoch.
         images: all that was asked about.
-        answers: what was answered.
+        answers: what was answered, to each image once.
+        queries: how many were paid for.
         chosen: parameters and number of the epoch that held-out answers chose, where some were held out.
         seconds: by stage.
     """
@@ -66,6 +68,7 @@ class Theft:
     params: Any
     images: Any
     answers: Any
+    queries: int
     chosen: tuple[Any, int] | None
     seconds: dict[str, float]
 
@@ -96,22 +99,24 @@ def commit(config: Config, at: Scene, partial: Path, progress: Progress) -> Thef
 
 def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> Theft:
     """First all queries, then training: Knockoff and the Jacobian family."""
-    from pp_jax import attacks, training
+    from pp_jax import attacks, blackbox, training
 
     attack = config.attack
     clock = [time.perf_counter()]
     # Where every round of queries trains a substitute, the queries are most of the work.
     querying = 0.7 if attack.name in attackers.JACOBIAN else 0.1
+    meter = blackbox.Metered(at.box.api(), attack.budget)
+    images = attack.budget // (recovering.COPIES if attack.labels == "smoothing" else 1)
     stolen = attacks.collect(
         at.attack_key,
         attack.strategy(at.thief, at.pool),
         at.pool.images,
-        at.box.api(),
-        budget=attack.budget,
-        progress=counter(progress, attack.budget, share=querying),
+        recovering.api(config, at, meter),
+        budget=images,
+        progress=counter(progress, images, share=querying),
     )
     clock.append(time.perf_counter())
-    targets = stolen.answers if attack.labels == "soft" else stolen.answers.argmax(axis=1)
+    targets = recovering.targets(config, at, stolen.images, stolen.answers)
     held = int(attack.validation * len(targets))
     best = training.Best(at.thief, stolen.images[:held], targets[:held]) if held else None
 
@@ -129,7 +134,7 @@ def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> The
     clock.append(time.perf_counter())
     seconds = {"answers_s": clock[1] - clock[0], "train_s": clock[2] - clock[1]}
     chosen = None if best is None else (best.params, best.epoch)
-    return Theft(params, stolen.images, stolen.answers, chosen, seconds)
+    return Theft(params, stolen.images, stolen.answers, meter.spent, chosen, seconds)
 
 
 def online(config: Config, at: Scene, progress: Progress) -> Theft:
@@ -154,12 +159,13 @@ def online(config: Config, at: Scene, progress: Progress) -> Theft:
         progress=counter(progress, attack.budget),
     )
     seconds = {"train_s": time.perf_counter() - started}
-    return Theft(stolen.params, stolen.transfer.images, stolen.transfer.answers, None, seconds)
+    return Theft(stolen.params, stolen.transfer.images, stolen.transfer.answers, stolen.transfer.queries, None, seconds)
 
 
 def batchable(config: Config) -> bool:
     """Whether the theft can be one of many in a program: its queries and its training do not hang on the answers."""
-    return config.attack.name == "knockoff" and not config.attack.validation
+    attack = config.attack
+    return attack.name == "knockoff" and attack.labels in ("soft", "top1") and not attack.validation
 
 
 def together(
@@ -190,7 +196,8 @@ def together(
     clock = time.perf_counter()
     for stolen in committed:
         seconds = {"sweep_s": time.perf_counter() - clock, "sweep_thefts": float(len(thefts))}
-        yield Theft(stolen.params, pool.images[stolen.rows], np.asarray(stolen.answers), None, seconds)
+        answers = np.asarray(stolen.answers)
+        yield Theft(stolen.params, pool.images[stolen.rows], answers, len(answers), None, seconds)
 
 
 def counter(progress: Progress, budget: int, *, share: float = 1.0) -> Callable[[int], None]:

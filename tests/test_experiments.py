@@ -12,7 +12,19 @@ from pp_jax import records
 ROOMS = {
     f"{name}.py"
     for name in (
-        *("attackers", "cluster", "defenses", "grid", "judging", "loading", "machines", "surrogates", "tables"),
+        *(
+            "attackers",
+            "cluster",
+            "defenses",
+            "families",
+            "grid",
+            "judging",
+            "loading",
+            "machines",
+            "surrogates",
+            "tables",
+        ),
+        "recovering",
         "theft",
     )
 }

@@ -10,6 +10,7 @@ import pp_jax
 from pp_jax import (
     attacks,
     augmentation,
+    calibration,
     defenses,
     distance,
     gram,
@@ -22,7 +23,8 @@ from pp_jax import (
     sweep,
     training,
 )
-from pp_jax.perturbation import perturb
+from pp_jax.attacks import recovery
+from pp_jax.perturbation import perturb, perturb_sequence
 
 HEAVY = ("flax", "optax", "tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "tyro", "rich", "scipy")
 FUNCTIONS = [
@@ -33,9 +35,14 @@ FUNCTIONS = [
     attacks.jb_topk, metrics.entropy, augmentation.random_flip, augmentation.random_crop,
     augmentation.random_resized_crop, training.fit_many, training.fit_resumably, training.bytes_each, stream.perturb,
     stream.ask, stream.write, parallel.data_mesh, parallel.place, parallel.over_model, sweep.plan, sweep.run,
+    calibration.calibrate, calibration.mean_l1, perturb_sequence, defenses.grad2.all_ones, defenses.grad2.watermark,
+    defenses.diverse.coherence, defenses.misinformation.loss, recovery.partial_bayes, recovery.ddae, recovery.ddae_plus,
+    recovery.invert_mad, recovery.invert_known_mad, recovery.smoothing, recovery.fit_semi, recovery.shadow_posteriors,
 ]  # fmt: skip
 DEFENSES = [
     defenses.MAD, defenses.RandomNoise, defenses.ReverseSigmoid, defenses.Rounding, defenses.Top1, defenses.TopK,
+    defenses.GRAD2, defenses.ModelGuardW, defenses.AdaptiveMisinformation, defenses.EDM, defenses.BDPL, defenses.DCP,
+    defenses.HighConfidence,
 ]  # fmt: skip
 
 
@@ -87,7 +94,8 @@ def test_options_are_keyword_only_and_the_docstring_says_what_is_returned(functi
 KEYED = [
     attacks.collect, attacks.online, training.fit, training.start, attacks.Knockoff().init,
     attacks.AdaptiveKnockoff([0]).init, attacks.jbda(None).init, augmentation.random_flip, augmentation.random_crop,
-    augmentation.random_resized_crop,
+    augmentation.random_resized_crop, recovery.partial_bayes, recovery.ddae, recovery.ddae_plus, recovery.smoothing,
+    recovery.fit_semi, recovery.shadow_posteriors,
 ]  # fmt: skip
 
 

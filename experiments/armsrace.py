@@ -1,0 +1,239 @@
+"""The arms race: every defense against every attacker, at equal cost to the answers.
+
+    python experiments/armsrace.py --attack.pool notmnist             # about 2 hours on 2 CPU cores
+    python experiments/armsrace.py --attack.budget 4000 --attack.epochs 8 --seeds 0    # 10 minutes
+
+Brings every defense to the same mean L1 distance on the thief's pool, steals through it with attackers who do and who
+do not know that it is there, and shows for each defense the attacker it stops worst. Writes a record per cell,
+`armsrace.md`, `armsrace.png` and a self-contained `armsrace.html` into `runs/armsrace`. A killed run resumes where it
+stopped.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import families
+import grid
+import recovering
+import steal
+import tables
+import tyro
+from attackers import Attack, Labels
+from defenses import Defense, Name
+from machines import Machines
+from surrogates import Surrogate
+from train_victim import Victim
+
+ATTACKERS: tuple[Labels, ...] = ("soft", "top1", "partial_bayes", "ddae_plus", "inverted")
+L1_TOLERANCE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Defenses × budgets × attackers × seeds."""
+
+    victim: Victim = dataclasses.field(default_factory=Victim)
+    attack: Attack = dataclasses.field(default_factory=Attack)
+    """Pool, budget and training of all attackers; what they train on is given below."""
+    defenses: tuple[Name, ...] = tuple(families.FAMILIES)
+    """Which families."""
+    l1: tuple[float, ...] = (0.5, 0.99)
+    """What each may cost: mean L1 distance of its answers to the pool."""
+    attackers: tuple[Labels, ...] = ATTACKERS
+    """What the attackers train on: the answers, their argmax, or what they recover from them."""
+    surrogate: Surrogate = dataclasses.field(default_factory=Surrogate)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Each repeats every theft; the victim stays."""
+    runs: Path = Path("runs")
+    """Folder of all results."""
+    folder: str = "armsrace"
+    """Where below it the cells, the table and the figures go."""
+    data_dir: Path | None = None
+    """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
+
+    def cells(self, defense: Defense, labels: Labels) -> list[steal.Config]:
+        """One configuration per seed."""
+        attack = dataclasses.replace(self.attack, labels=labels)
+        cell = steal.Config(self.victim, attack, defense, self.surrogate, runs=self.runs, data_dir=self.data_dir)
+        return cell.over(self.seeds)
+
+
+class Row(NamedTuple):
+    """One defense at one budget.
+
+    Attributes:
+        defense: calibrated.
+        l1: what it may cost; None for no defense.
+        met: whether calibration got there.
+        thieves: accuracies over seeds in %, by attacker.
+        defender: its accuracies in %.
+        spent: mean L1 distance of the answers to the thief's queries.
+        chance: accuracy of guessing in %.
+    """
+
+    defense: Defense
+    l1: float | None
+    met: bool
+    thieves: Mapping[Labels, Sequence[float]]
+    defender: Sequence[float]
+    spent: float
+    chance: float
+
+    @property
+    def name(self) -> str:
+        """The defense in words."""
+        from pp_jax import summary
+
+        return summary.describe_defense(self.defense.settings())
+
+    @property
+    def worst(self) -> Labels:
+        """The attacker who gets most."""
+        return max(self.thieves, key=lambda labels: sum(self.thieves[labels]))
+
+    def doubts(self) -> list[str]:
+        """Why this row should not be trusted; empty if nothing speaks against it."""
+        found = []
+        if not self.met:
+            found.append(f"budget of {self.l1:g} not reached in calibration")
+        elif self.l1 is not None and abs(self.spent - self.l1) > L1_TOLERANCE:
+            found.append(f"mean L1 on the queries is {self.spent:.2f}, not {self.l1:g}")
+        if mean(self.defender) < 2 * self.chance:
+            found.append("the defender answers no better than at random")
+        for labels, accuracies in self.thieves.items():
+            if mean(accuracies) < self.chance / 2:
+                found.append(
+                    f"{recovering.NAMES[labels]} is below chance: what is wrong so reliably can be turned round"
+                )
+        return found
+
+
+def run(config: Config) -> list[Row]:
+    """Calibrate, compute what is missing; the rows."""
+    if config.attack.name != "knockoff":
+        raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
+    like = config.cells(Defense("none"), "soft")[0]
+    steal.check(like, folder=config.folder)
+    chosen: list[tuple[Defense, float | None, bool]] = [(Defense("none"), None, True)]
+    for target in config.l1:
+        for name in config.defenses:
+            defense, calibrated = families.calibrated(name, like, l1=target)
+            chosen.append((defense, target, calibrated.met))
+    possible = {
+        (defense, labels): config.cells(defense, labels)
+        for defense, _, _ in chosen
+        for labels in config.attackers
+        if recovering.possible(labels, defense)
+    }
+    found = grid.run([cell for cells in possible.values() for cell in cells], config.folder, config.machines)
+    rows = []
+    for defense, l1, met in chosen:
+        cells = {labels: possible[defense, labels] for labels in config.attackers if (defense, labels) in possible}
+
+        def of(labels: Labels, *path: str, cells: Any = cells) -> list[float]:
+            return [value for value in tables.of(cells[labels], found, *path) if value is not None]
+
+        first = next(iter(cells))
+        rows.append(
+            Row(
+                defense,
+                l1,
+                met,
+                {labels: [100 * value for value in of(labels, "attacker_accuracy")] for labels in cells},
+                [100 * value for value in of(first, "defender_accuracy")],
+                mean(of(first, "query_l1", "mean")),
+                100 * of(first, "chance")[0],
+            )
+        )
+    return rows
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean ± the half-width of Student's 95 % confidence interval, for several seeds."""
+    if len(values) < 2:
+        return f"{mean(values):.1f}"
+    import numpy as np
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{mean(values):.1f} ± {half:.1f}"
+
+
+def table(rows: Sequence[Row], config: Config) -> tables.Table:
+    """Thieves' accuracies, the worst case in a column of its own, and what each defense cost."""
+    headings = (
+        "defense",
+        *(recovering.NAMES[labels] for labels in config.attackers),
+        "worst case",
+        "defender",
+        "mean L1",
+    )
+    texts = []
+    for row in rows:
+        thieves = [interval(row.thieves[labels]) if labels in row.thieves else "—" for labels in config.attackers]
+        worst = f"{interval(row.thieves[row.worst])} ({recovering.NAMES[row.worst]})"
+        texts.append([row.name, *thieves, worst, interval(row.defender), f"{row.spent:.2f}"])
+    doubts = [f"{row.name}: {doubt}." for row in rows for doubt in row.doubts()]
+    checks = ["Not to be trusted without a look:", *doubts] if doubts else ["No self-check speaks against a row."]
+    accuracies = "The thief's and the defender's test accuracy in %, mean ± half of Student's 95 % confidence interval."
+    note = " ".join([accuracies, *checks])
+    return tables.Table(title(config), headings, texts, note)
+
+
+def picture(rows: Sequence[Row], config: Config) -> Any:
+    """The means as a heat map."""
+    from pp_jax import plots
+
+    values: list[list[float | None]] = []
+    for row in rows:
+        means = {labels: mean(accuracies) for labels, accuracies in row.thieves.items()}
+        values.append([*(means.get(labels) for labels in config.attackers), means[row.worst]])
+    return plots.heatmap(
+        values,
+        rows=[row.name for row in rows],
+        columns=[*(recovering.NAMES[labels] for labels in config.attackers), "worst case"],
+        title=title(config),
+        unit="thief's test accuracy (%)",
+        limits=(0, 100),
+        apart=1,
+    )
+
+
+def title(config: Config) -> str:
+    """Victim, pool and queries in words."""
+    attack = config.attack
+    return f"{config.victim.dataset} ← {attack.pool}, {attack.model}, {attack.budget:,} queries".replace(",", " ", 1)
+
+
+def main() -> None:
+    """Command line."""
+    config = tyro.cli(Config, description=__doc__)
+    from pp_jax import plots
+
+    try:
+        rows = run(config)
+        folder, shown, figure = config.runs / config.folder, table(rows, config), picture(rows, config)
+        paths = [
+            shown.write(folder / "armsrace.md"),
+            plots.save(figure, folder / "armsrace.png"),
+            tables.page(folder / "armsrace.html", shown, plots.png(figure)),
+        ]
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the finished cells")
+    shown.print()
+    print(*paths, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The arms race: equal budgets, every attacker, the worst case in its own column, and doubts that are told."""
+
+import importlib
+import sys
+
+import pytest
+from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
+
+from pp_jax import records
+
+OPTIONS = (*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp")
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """Imports a script of the experiments."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield importlib.import_module
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return prepare_stripes(tmp_path_factory.mktemp("data"))
+
+
+def row(scripts, **changes):
+    """A row that nothing speaks against, with changes."""
+    armsrace, defenses = scripts("armsrace"), scripts("defenses")
+    usual = {
+        "defense": defenses.Defense("mad", epsilon=0.5),
+        "l1": 0.5,
+        "met": True,
+        "thieves": {"soft": [50.0, 52.0], "inverted": [90.0, 92.0]},
+        "defender": [99.0, 99.0],
+        "spent": 0.49,
+        "chance": 10.0,
+    }
+    return armsrace.Row(**(usual | changes))
+
+
+def test_the_worst_case_is_the_attacker_who_gets_most(scripts):
+    assert row(scripts).worst == "inverted"
+    assert row(scripts).doubts() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"met": False}, "budget of 0.5 not reached in calibration"),
+        ({"spent": 0.3}, "mean L1 on the queries is 0.30, not 0.5"),
+        ({"defender": [15.0, 18.0]}, "the defender answers no better than at random"),
+        ({"thieves": {"soft": [1.0, 2.0]}}, "answers is below chance: what is wrong so reliably can be turned round"),
+    ],
+)
+def test_a_row_that_should_not_be_trusted_says_why(scripts, changes, doubt):
+    assert row(scripts, **changes).doubts() == [doubt]
+
+
+def test_an_interval_is_students(scripts):
+    interval = scripts("armsrace").interval
+    assert interval([50.0]) == "50.0"
+    assert interval([49.0, 50.0, 51.0]) == "50.0 ± 2.5"  # 4.303 · 1/√3
+
+
+def test_what_can_be_recovered_depends_on_the_defense(scripts):
+    possible, defense = scripts("recovering").possible, scripts("defenses").Defense
+    found = {
+        (labels, name): possible(labels, defense(name))
+        for labels in ("top1", "inverted", "inverted_weights", "partial_bayes")
+        for name in ("none", "mad", "mad_argmax", "least_likely", "reverse_sigmoid")
+    }
+    assert {pair for pair, answer in found.items() if not answer} == {
+        *(("inverted", name) for name in ("none", "mad_argmax", "reverse_sigmoid")),
+        *(("inverted_weights", name) for name in ("none", "mad_argmax", "least_likely", "reverse_sigmoid")),
+        ("partial_bayes", "none"),
+    }
+    assert not possible("inverted", defense("mad", distance="l2"))
+
+
+def test_a_recovery_that_does_not_exist_is_refused_before_work(data_dir, tmp_path):
+    options = ("--attack.labels", "inverted", "--defense.name", "reverse_sigmoid")
+    status, text = script("steal.py", "--runs", tmp_path, *OPTIONS, *options, data_dir=data_dir)
+    assert status == 1
+    assert "attack.labels is inverted: nothing can be recovered so from the defense reverse_sigmoid" in text
+    assert not list(tmp_path.glob("*"))
+
+
+def test_a_smoothing_thief_pays_for_every_copy(scripts, data_dir, tmp_path):
+    steal = scripts("steal")
+    victim, attack = steal.Victim("stripes", "mlp", epochs=1), steal.Attack(pool="stripes", budget=100, epochs=1)
+    config = steal.Config(victim, attack, runs=tmp_path, data_dir=data_dir)
+    smooth = steal.dataclasses.replace(config, attack=steal.dataclasses.replace(attack, labels="smoothing"))
+    result = steal.run(smooth).result
+    assert result["queries"] == 99  # 33 images, three copies each
+
+
+@pytest.mark.slow
+def test_every_defense_meets_every_attacker(data_dir, tmp_path):
+    options = ("--runs", tmp_path, "--seeds", "0", "1", "--l1", ".4", "--folder", "race")
+    chosen = ("--defenses", "mad", "reverse_sigmoid", "modelguard_w", "grad2", "bdpl")
+    status, text = script("armsrace.py", *OPTIONS, *options, *chosen, data_dir=data_dir, timeout=900)
+    assert status == 0, text
+    cells = records.load_all(tmp_path / "race", kind="tradeoff")
+    spent = {}
+    for cell in cells:
+        if cell.config["attack"]["labels"] == "soft":
+            spent.setdefault(cell.config["defense"]["name"], []).append(cell.result["query_l1"]["mean"])
+    assert spent.pop("none") == [0, 0]
+    assert all(
+        mean == pytest.approx(0.4, abs=0.05) for name in ("mad", "modelguard_w", "grad2") for mean in spent[name]
+    )
+    lines = (tmp_path / "race" / "armsrace.md").read_text("utf-8").splitlines()
+    assert lines[2].startswith(
+        "| defense | answers | argmax | partial Bayes | D-DAE+ | inversion | worst case | defender |"
+    )
+    assert sum(line.startswith("| ") for line in lines) == 1 + 1 + 5
+    assert (tmp_path / "race" / "armsrace.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "race" / "armsrace.html").read_text("utf-8")
+    assert "data:image/png;base64," in page
+    assert page.count("<tr>") == 1 + 1 + 5
