@@ -1,6 +1,6 @@
 """Run the benchmarks: a table in the terminal, and all that was measured in a JSON file.
 
-    python experiments/benchmarks/run.py                    # about 4 minutes on 2 idle cores
+    python experiments/benchmarks/run.py                    # about 10 minutes on 2 idle cores
     python experiments/benchmarks/run.py --only mad_lenet   # one of them
 
 Every benchmark runs in a process of its own, one after the other, so that none inherits another's memory or threads.
