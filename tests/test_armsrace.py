@@ -86,6 +86,7 @@ def test_a_recovery_that_does_not_exist_is_refused_before_work(data_dir, tmp_pat
     assert not list(tmp_path.glob("*"))
 
 
+@pytest.mark.slow
 def test_a_smoothing_thief_pays_for_every_copy(scripts, data_dir, tmp_path):
     steal = scripts("steal")
     victim, attack = steal.Victim("stripes", "mlp", epochs=1), steal.Attack(pool="stripes", budget=100, epochs=1)

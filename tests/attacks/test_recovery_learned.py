@@ -55,6 +55,7 @@ def test_partial_bayes_recovers_reverse_sigmoid_to_the_resolution_of_its_table()
     assert _error(again, y) < 0.25 * _error(answers, y)
 
 
+@pytest.mark.slow
 def test_partial_bayes_recovers_mad_with_a_table_for_every_query():
     defense, images = _mad(0.4)
     y = _posteriors(1, 120)
@@ -95,6 +96,7 @@ def test_an_answer_that_no_pair_agrees_with_is_left_as_it_is():
 SHORT = Recipe(epochs=30, batch_size=64, learning_rate=1e-2, momentum=0.9, decay_every=30)
 
 
+@pytest.mark.slow
 def test_ddae_undoes_reverse_sigmoid_better_the_longer_it_learns():
     own, y = _posteriors(4, 4000, concentration=0.5), _posteriors(5, 300, concentration=0.5)
     answers = perturb(REVERSE, y, _blank(300))
@@ -111,6 +113,7 @@ def test_ddae_plus_needs_no_posteriors_of_its_own():
     assert _error(found, y) < 0.7 * _error(answers, y)
 
 
+@pytest.mark.slow
 def test_ddae_plus_takes_images_along_for_mad():
     defense, images = _mad(0.4)
     y = _posteriors(7, 120)
@@ -120,6 +123,7 @@ def test_ddae_plus_takes_images_along_for_mad():
     assert np.isfinite(found).all()
 
 
+@pytest.mark.slow
 def test_shadow_models_differ_and_know_what_they_were_taught():
     images, labels = blobs(1, 200)
     queries, truth = blobs(2, 50)
@@ -140,6 +144,7 @@ def _recoveries(answers):
     yield ddae_plus(jax.random.key(0), answers, REVERSE, samples=70, recipe=brief)
 
 
+@pytest.mark.slow
 def test_a_recovery_sees_the_victim_through_its_answers_alone():
     images, _ = blobs(3, 60)
     params = linear_params(jax.random.key(0), 36, 4)

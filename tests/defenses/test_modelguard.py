@@ -52,7 +52,7 @@ def test_published_optimum_and_feasibility(classes):
     assert ((z * top).sum(-1) - np.where(top, -1, z).max(-1) >= MARGIN - 1e-9).all()
 
 
-@pytest.mark.parametrize("classes", [2, 3, 5, 16, 40])
+@pytest.mark.parametrize("classes", [2, 5, 40])
 @given(seed=st.integers(0, 2**32 - 1), epsilon=st.sampled_from([5e-5, 1e-3, 0.05, 0.4, 1.0, 1.7, 2.0]))
 def test_optimum_is_that_of_an_lp_solver(classes, seed, epsilon):
     rng = np.random.default_rng(seed)
@@ -123,6 +123,7 @@ def test_memory_answers_are_within_the_budget_of_the_same_class_and_few():
         assert (state.counts <= 64).all()
 
 
+@pytest.mark.slow
 def test_memory_does_not_depend_on_how_the_sequence_is_cut():
     probs, images = _queries(60, 4)
     defense = ModelGuardS(0.5, 4, candidates=20)
@@ -172,6 +173,7 @@ def test_candidates_use_the_budget():
     assert 0.27 <= spent[1000] <= 0.3 + 1e-6
 
 
+@pytest.mark.slow
 def test_another_budget_does_not_retrace_and_x64_and_bfloat16_work():
     probs, images = _queries(20, 4)
     traces = []
