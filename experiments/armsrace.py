@@ -168,8 +168,15 @@ def interval(values: Sequence[float]) -> str:
     return f"{mean(values):.1f} ± {half:.1f}"
 
 
-def table(rows: Sequence[Row], config: Config) -> tables.Table:
-    """Thieves' accuracies, the worst case in a column of its own, and what each defense cost."""
+def table(rows: Sequence[Row], config: Config, *, brief: bool = False) -> tables.Table:
+    """Thieves' accuracies, the worst case in a column of its own, and what each defense cost.
+
+    Args:
+        rows: of `run`.
+        config: of the race.
+        brief: means alone, for a terminal.
+    """
+    text = (lambda values: f"{mean(values):.1f}") if brief else interval
     headings = (
         "defense",
         *(recovering.NAMES[labels] for labels in config.attackers),
@@ -179,14 +186,14 @@ def table(rows: Sequence[Row], config: Config) -> tables.Table:
     )
     texts = []
     for row in rows:
-        thieves = [interval(row.thieves[labels]) if labels in row.thieves else "—" for labels in config.attackers]
-        worst = f"{interval(row.thieves[row.worst])} ({recovering.NAMES[row.worst]})"
-        texts.append([row.name, *thieves, worst, interval(row.defender), f"{row.spent:.2f}"])
+        thieves = [text(row.thieves[labels]) if labels in row.thieves else "—" for labels in config.attackers]
+        worst = text(row.thieves[row.worst]) + ("" if brief else f" ({recovering.NAMES[row.worst]})")
+        texts.append([row.name, *thieves, worst, text(row.defender), f"{row.spent:.2f}"])
     doubts = [f"{row.name}: {doubt}." for row in rows for doubt in row.doubts()]
     checks = ["Not to be trusted without a look:", *doubts] if doubts else ["No self-check speaks against a row."]
-    accuracies = "The thief's and the defender's test accuracy in %, mean ± half of Student's 95 % confidence interval."
-    note = " ".join([accuracies, *checks])
-    return tables.Table(title(config), headings, texts, note)
+    spread = "" if brief else ", mean ± half of Student's 95 % confidence interval"
+    note = " ".join([f"The thief's and the defender's test accuracy in %{spread}.", *checks])
+    return tables.Table(title(config), headings, texts, note, hidden=("mean L1",))
 
 
 def picture(rows: Sequence[Row], config: Config) -> Any:
@@ -211,7 +218,8 @@ def picture(rows: Sequence[Row], config: Config) -> Any:
 def title(config: Config) -> str:
     """Victim, pool and queries in words."""
     attack = config.attack
-    return f"{config.victim.dataset} ← {attack.pool}, {attack.model}, {attack.budget:,} queries".replace(",", " ", 1)
+    queries = f"{attack.budget:,} queries".replace(",", " ")
+    return f"{config.victim.dataset} ← {attack.pool}, {attack.model}, {queries}"
 
 
 def main() -> None:
@@ -231,7 +239,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished cells")
-    shown.print()
+    table(rows, config, brief=True).print()
     print(*paths, sep="\n")
 
 

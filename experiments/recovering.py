@@ -28,6 +28,8 @@ NAMES: dict[Labels, str] = {
 }
 _SHADOWED = 500  # queries that each shadow model answers
 _TOWARDS_VERTEX = ("mad", "least_likely", "next_class", "constant_class", "second_likeliest")
+# They raise one class by ε/2 as well, but take it from the others in turn, not in proportion: nearly inverted.
+_RAISE_ONE = ("min_inner", "grad2")
 
 
 def possible(labels: Labels, defense: Defense) -> bool:
@@ -35,7 +37,8 @@ def possible(labels: Labels, defense: Defense) -> bool:
     if labels in ("soft", "top1", "smoothing"):
         return True
     if labels == "inverted":
-        return defense.name in _TOWARDS_VERTEX and defense.distance == "l1" and defense.ending == "line_search"
+        raising = defense.name in (*_TOWARDS_VERTEX, *_RAISE_ONE)
+        return raising and defense.distance == "l1" and defense.ending == "line_search"
     if labels == "inverted_weights":
         return possible("inverted", defense) and defense.name == "mad"
     return defense.name != "none"

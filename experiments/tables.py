@@ -46,7 +46,7 @@ class Table:
         shown = [index for index, heading in enumerate(self.headings) if heading not in self.hidden]
         for index in shown:
             side: Literal["left", "right"] = "right" if index else "left"
-            lines.add_column(self.headings[index].replace(" ", "\n", 1), justify=side, no_wrap=not index)
+            lines.add_column(self.headings[index].replace(" ", "\n", 1), justify=side, no_wrap=index > 0)
         for row in self.rows:
             lines.add_row(*(row[index] for index in shown))
         rich.print(lines)

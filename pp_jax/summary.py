@@ -19,9 +19,16 @@ _LABELS = {
     "random_noise": "random noise",
     "top_k": "top-k",
     "top_1": "top-1",
+    "grad2": "GRAD²",
+    "grad2_argmax": "GRAD²-argmax",
+    "modelguard_w": "ModelGuard-W",
+    "dcp": "DCP",
+    "bdpl": "BDPL",
+    "high_confidence": "cut-off",
 }
 _SYMBOLS = {"epsilon": "ε", "beta": "β", "gamma": "γ", "alpha": "α", "sigma": "σ"}
-_STRENGTHS = ("epsilon", "beta", "radius", "k", "decimals")  # what a sweep usually varies, most telling first
+# What a sweep usually varies, most telling first.
+_STRENGTHS = ("epsilon", "beta", "radius", "k", "decimals", "zone", "cutoff")
 
 _MEASURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "victim_accuracy": lambda result: result.get("victim_accuracy"),

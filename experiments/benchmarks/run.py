@@ -20,7 +20,18 @@ from typing import Any, Literal, get_args
 import tyro
 
 HERE = Path(__file__).resolve().parent
-Name = Literal["train_step", "forward", "gram", "mad_lenet", "mad_vgg", "defenses", "augmentation", "sweep", "streams", "modelguard"]
+Name = Literal[
+    "train_step",
+    "forward",
+    "gram",
+    "mad_lenet",
+    "mad_vgg",
+    "defenses",
+    "augmentation",
+    "sweep",
+    "streams",
+    "modelguard",
+]
 NAMES: tuple[Name, ...] = get_args(Name)
 # Benchmarks that are not the function `rows` of the script of their name.
 PLACES = {"mad_lenet": ("mad", "lenet_rows"), "mad_vgg": ("mad", "vgg_rows"), "defenses": ("query_time", "rows")}
