@@ -5,9 +5,9 @@ RUNS ?= runs
 # Versions that were tested together; `make CONSTRAINTS=` takes the newest ones that setup.cfg allows.
 CONSTRAINTS ?= constraints.txt
 export TFDS_DATA_DIR ?= $(CURDIR)/data
-# What has been compiled once is never compiled again, however quick that was.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+# What the experiments have compiled once is never compiled again, however quick that was.
+demo reference: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))

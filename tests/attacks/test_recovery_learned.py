@@ -66,6 +66,7 @@ def test_partial_bayes_recovers_mad_with_a_table_for_every_query():
     assert _error(estimate, y) < 0.5 * _error(answers, y)
 
 
+@pytest.mark.slow
 def test_within_the_radius_it_is_the_mean_and_without_a_match_the_nearest():
     answers = np.asarray([[0.7, 0.3]], np.float32)
     wide = partial_bayes(jax.random.key(0), answers, chain(), samples=4000, radius=0.6)
@@ -106,6 +107,7 @@ def test_ddae_undoes_reverse_sigmoid_better_the_longer_it_learns():
     np.testing.assert_allclose(long.sum(1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ddae_plus_needs_no_posteriors_of_its_own():
     y = _posteriors(6, 300)
     answers = perturb(REVERSE, y, _blank(300))

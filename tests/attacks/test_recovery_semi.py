@@ -22,6 +22,7 @@ def _data():
     return images, np.eye(4, dtype=np.float32)[labels], blobs(2, 300)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [Rotations(), MixMatch(augment=SHIFT)], ids=["s4l", "mixmatch"])
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_the_loss_falls_and_the_thief_learns(loss, dtype):

@@ -61,6 +61,7 @@ def test_the_loss_lies_above_the_coherence_by_no_more_than_promised():
     assert (excess <= np.log(MODELS * (MODELS - 1) / 2) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_training_with_the_loss_keeps_the_accuracy_and_makes_the_models_disagree_on_outliers():
     images, labels = blobs(1, 256)
     outliers = 1 - blobs(3, 256)[0]

@@ -87,12 +87,14 @@ def test_guarantees_for_many_posteriors(name):
         assert counts == dict.fromkeys(counts, 0), classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_guarantees_with_bfloat16_posteriors(name):
     counts = _count(name, CLASSES, 1000, dtype=jnp.bfloat16)
     assert counts == dict.fromkeys(counts, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_guarantees_with_float64_posteriors(name):
     with jax.enable_x64(True):

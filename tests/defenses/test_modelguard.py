@@ -134,6 +134,7 @@ def test_memory_does_not_depend_on_how_the_sequence_is_cut():
     jax.tree.map(np.testing.assert_array_equal, state, end)
 
 
+@pytest.mark.slow
 def test_memory_gives_a_repeated_query_the_same_answer_for_ever():
     probs, images = _queries(80, 4)
     for capacity in (1, 64):
@@ -161,6 +162,7 @@ def test_a_full_list_forgets_new_answers_and_keeps_the_old():
     np.testing.assert_allclose(state.points[0], y[:1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_candidates_use_the_budget():
     y = np.full((1, 10), 0.05, np.float32) + np.float32(0.5) * np.eye(10, dtype=np.float32)[:1]
     image = np.zeros((1, 1, 1, 1), np.float32)

@@ -15,6 +15,7 @@ def scripts(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_stopped_theft_goes_on_after_its_last_kept_epoch(scripts, monkeypatch, tmp_path):
     steal, theft = scripts("steal"), scripts("theft")
     monkeypatch.setattr(theft, "KEEP_EVERY_S", 0.0)

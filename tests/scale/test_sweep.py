@@ -139,8 +139,16 @@ def _sets(count, *, side=16, size=24):
     ("network", "recipe"),
     [
         (models.lenet(3), training.Recipe(2, batch_size=8, weight_decay=1e-3)),
-        (models.lenet(3), training.Recipe(1, batch_size=8, augment=augmentation.random_flip)),
-        (models.mlp(3), training.Recipe(1, batch_size=8, privacy=training.Privacy(1.0, 0.5))),
+        pytest.param(
+            models.lenet(3),
+            training.Recipe(1, batch_size=8, augment=augmentation.random_flip),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            models.mlp(3),
+            training.Recipe(1, batch_size=8, privacy=training.Privacy(1.0, 0.5)),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_networks_at_once_are_those_that_fit_alone(network, recipe):
@@ -189,6 +197,7 @@ def test_the_form_for_many_networks_is_the_same_function():
     np.testing.assert_allclose(network.stacked(params, image), network(params, image), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_thefts_are_spread_over_devices():
     (found,) = children.results(children.start("thefts.py", devices=4), timeout=200)
     assert found["apart"] <= ROUNDING
