@@ -9,7 +9,6 @@ how good the undefended thief is as much as on the defense. Writes a record per 
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,22 +54,6 @@ class Config:
         return steal.Config(victim, attack, defense, runs=self.runs, data_dir=self.data_dir).over(self.seeds)
 
 
-def interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
-    """Mean and half-width of Student's confidence interval of the mean.
-
-    Raises:
-        ValueError: for fewer than two values.
-    """
-    from scipy import stats
-
-    count = len(values)
-    if count < 2:
-        raise ValueError(f"a confidence interval needs at least two values, not {count}")
-    mean = sum(values) / count
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
-    return mean, float(stats.t.ppf((1 + level) / 2, count - 1)) * deviation / math.sqrt(count)
-
-
 def factors(defended: Sequence[float], bare: Sequence[float]) -> list[float]:
     """Ratios of error rates, paired; an undefended thief without any error counts as one test image's error."""
     return [(1 - d) / max(1 - b, 1e-4) for d, b in zip(defended, bare, strict=True)]
@@ -91,7 +74,7 @@ def run(config: Config) -> tables.Table:
         ["no defense", tables.percent(accuracies(bare)), tables.percent(accuracies(bare, "defender_accuracy")), "1"]
     ]
     for name, defense in DEFENSES.items():
-        mean, half = interval(factors(accuracies(defense), accuracies(bare)))
+        mean, half = tables.interval(factors(accuracies(defense), accuracies(bare)))
         texts = (tables.percent(accuracies(defense, m)) for m in ("attacker_accuracy", "defender_accuracy"))
         rows.append([name, *texts, f"{mean:.1f} ± {half:.1f}"])
     note = (

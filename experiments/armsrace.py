@@ -118,10 +118,11 @@ def run(config: Config) -> list[Row]:
         raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
     like = config.cells(Defense("none"), "soft")[0]
     steal.check(like, folder=config.folder)
+    held_out = families.held_out(like)
     chosen: list[tuple[Defense, float | None, bool]] = [(Defense("none"), None, True)]
     for target in config.l1:
         for name in config.defenses:
-            defense, calibrated = families.calibrated(name, like, l1=target)
+            defense, calibrated = families.calibrated(name, held_out, l1=target)
             chosen.append((defense, target, calibrated.met))
     possible = {
         (defense, labels): config.cells(defense, labels)
@@ -161,11 +162,8 @@ def interval(values: Sequence[float]) -> str:
     """Mean ± the half-width of Student's 95 % confidence interval, for several seeds."""
     if len(values) < 2:
         return f"{mean(values):.1f}"
-    import numpy as np
-    from scipy import stats
-
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{mean(values):.1f} ± {half:.1f}"
+    middle, half = tables.interval(values)
+    return f"{middle:.1f} ± {half:.1f}"
 
 
 def table(rows: Sequence[Row], config: Config, *, brief: bool = False) -> tables.Table:

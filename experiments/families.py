@@ -46,32 +46,55 @@ FAMILIES: dict[Name, Family] = {
 }
 
 
-def calibrated(name: Name, like: Config, *, l1: float) -> tuple[Defense, Any]:
+class HeldOut(NamedTuple):
+    """What strengths are calibrated on.
+
+    Attributes:
+        surrogate: network and parameters of the defender's.
+        images: some of the pool.
+        probs: the victim's clean posteriors of them.
+    """
+
+    surrogate: tuple[Any, Any]
+    images: Any
+    probs: Any
+
+
+def held_out(like: Config) -> HeldOut:
+    """Images of a cell's pool, its victim and its surrogate; the same for all families."""
+    import jax
+    import numpy as np
+
+    from pp_jax import metrics
+
+    at = theft.scene(dataclasses.replace(like, defense=Defense("none")))
+    rows = np.asarray(jax.random.permutation(jax.random.key(2**20), len(at.pool)))[:HELD_OUT]
+    images = at.pool.images[rows]
+    return HeldOut(at.surrogate, images, metrics.predict(at.victim.network, at.victim.params, images))
+
+
+def calibrated(name: Name, on: HeldOut, *, l1: float) -> tuple[Defense, Any]:
     """The member of a family whose answers to the thief's pool move by a mean L1 distance, and how it was found.
 
     Args:
         name: the family.
-        like: victim, pool and seed of the surrogate.
+        on: what it is calibrated on.
         l1: the mean distance, 0 to 2.
     """
     import jax
-    import numpy as np
 
-    from pp_jax import calibration, metrics
+    from pp_jax import calibration
 
     family = FAMILIES[name]
-    at = theft.scene(dataclasses.replace(like, defense=Defense("none")))
-    rows = np.asarray(jax.random.permutation(jax.random.key(2**20), len(at.pool)))[:HELD_OUT]
-    images = at.pool.images[rows]
 
     def member(strength: Any) -> Defense:
         changes: dict[str, Any] = {family.parameter: strength}
         return dataclasses.replace(Defense(name), **changes)
 
     found = calibration.calibrate(
-        lambda strength: member(strength).build(*at.surrogate),
-        metrics.predict(at.victim.network, at.victim.params, images),
-        images,
+        lambda strength: member(strength).build(*on.surrogate),
+        on.probs,
+        on.images,
         target=l1,
         low=family.low,
         high=family.high,

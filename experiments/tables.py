@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -97,6 +98,22 @@ def spread(values: Iterable[float | None], *, digits: int = 1) -> str:
     mean, half = sum(present) / len(present), (max(present) - min(present)) / 2
     text = f"{mean:.{digits}f}"
     return f"{text} ± {half:.{digits}f}" if len(present) > 1 else text
+
+
+def interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """Mean and half-width of Student's confidence interval of the mean.
+
+    Raises:
+        ValueError: for fewer than two values.
+    """
+    from scipy import stats
+
+    count = len(values)
+    if count < 2:
+        raise ValueError(f"a confidence interval needs at least two values, not {count}")
+    mean = sum(values) / count
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
+    return mean, float(stats.t.ppf((1 + level) / 2, count - 1)) * deviation / math.sqrt(count)
 
 
 def of(cells: Sequence[Any], records: Mapping[Any, Any], *path: str) -> list[float | None]:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from pp_jax import parallel, perturbation
 from pp_jax.defenses.composition import UNDEFENDED
+from pp_jax.posteriors import posterior
 from pp_jax.pytree import pytree
 from pp_jax.types import Audit, Defense, LogitsFn, Params, Query
 
@@ -95,12 +95,6 @@ def answered(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, jax.Ar
 
     answers, probs = parallel.over_rows(rows, box.mesh, (box.params, box.defense, key), images)
     return answers, Audit(probs), parallel.everywhere(box.mesh, perturbation.images_outside(images))
-
-
-def posterior(logits_fn: LogitsFn, params: Params, image: jax.Array) -> jax.Array:
-    """softmax(logits_fn(params, image)) of one image, (K,), in float32 or wider."""
-    logits = logits_fn(params, image)
-    return jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
 
 class Metered:

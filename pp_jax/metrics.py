@@ -8,9 +8,9 @@ import numpy as np
 
 from pp_jax import gram as grams
 from pp_jax import objective
-from pp_jax.blackbox import posterior
 from pp_jax.distance import KL, L1, L2
 from pp_jax.perturbation import each
+from pp_jax.posteriors import posterior
 from pp_jax.types import LogitsFn, Params
 
 _BATCH = 500

@@ -46,11 +46,7 @@ def perturb(
             without a key, a surrogate with another number of classes, or a mesh without the axis "data".
     """
     parallel.check_mesh(mesh)
-    check_images(images)
-    simplex.check_form(probs)
-    if len(probs) != len(images):
-        raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
-    check_key(defense, key)
+    _check_questions(defense, probs, images, key)
     if mesh is not None:
         probs, images = parallel.spread(mesh, probs, images)
     answers, broken = answered(defense, jnp.asarray(probs), images, key, batch_size=batch_size, mesh=mesh)
@@ -127,11 +123,7 @@ def perturb_sequence(
     Raises:
         ValueError: as `perturb`.
     """
-    check_images(images)
-    simplex.check_form(probs)
-    if len(probs) != len(images):
-        raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
-    check_key(defense, key)
+    _check_questions(defense, probs, images, key)
     answers, state, broken = _answered_in_order(defense, state, jnp.asarray(probs), jnp.asarray(images), key)
     if check:
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
@@ -153,6 +145,17 @@ def _answered_in_order(
 
     state, answers = jax.lax.scan(step, state, (probs, images))
     return answers, state, Broken(simplex.violations(probs), images_outside(images))
+
+
+def _check_questions(
+    defense: Defense | StatefulDefense[Any], probs: jax.Array, images: jax.Array, key: jax.Array | None
+) -> None:
+    """Refuse what can be seen to be wrong without looking at values."""
+    check_images(images)
+    simplex.check_form(probs)
+    if len(probs) != len(images):
+        raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
+    check_key(defense, key)
 
 
 def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Array) -> Any:

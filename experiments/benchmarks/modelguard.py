@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from harness import Row, agree, paired, report, row
 from mad import EPSILON, Setting, Thunk, setting
+from query_time import beyond
 
 from pp_jax import MAD, BlackBox, models, perturb
 from pp_jax.defenses import (
@@ -129,22 +130,8 @@ def defense_rows(case: Setting, *, repeats: int) -> list[Row]:
     boxes: dict[str, Thunk] = {"undefended": functools.partial(victim, case.images)}
     for name, defense in defenses(case).items():
         boxes[name] = functools.partial(BlackBox(case.network, case.victim, defense, key=KEY), case.images)
-    times, count = paired(boxes, repeats=repeats), len(case.images)
-    return [
-        row(
-            f"{name}: µs a query beyond the victim's, {case.label}, batch {count} (for information)",
-            1e6 * times.excess(name, "undefended") / count,
-            math.inf,
-            details={
-                "share_of_undefended": times.overhead(name, "undefended"),
-                "undefended_a_query": times.milliseconds("undefended", per=count),
-                "defended_a_query": times.milliseconds(name, per=count),
-                "repeats": repeats,
-            },
-        )
-        for name in boxes
-        if name != "undefended"
-    ]
+    times = paired(boxes, repeats=repeats)
+    return [beyond(name, times, case) for name in boxes if name != "undefended"]
 
 
 def memory_row(case: Setting, *, classes: int, repeats: int) -> Row:

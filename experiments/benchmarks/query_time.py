@@ -11,9 +11,10 @@ The rows are for information. Seeds are fixed.
 
 import functools
 import math
+from typing import Any
 
 import jax
-from harness import Row, paired, report, row
+from harness import Row, Times, paired, report, row
 from mad import EPSILON, Setting, Thunk, setting
 
 from pp_jax import MAD, BlackBox, RandomNoise, ReverseSigmoid, Rounding, TopK, models, perturb
@@ -44,22 +45,27 @@ def defense_rows(case: Setting, *, repeats: int) -> list[Row]:
         boxes[name] = functools.partial(BlackBox(case.network, case.victim, defense, key=KEY), case.images)
         alone[name] = functools.partial(perturb, defense, audit.probs, case.images, key=KEY)
     times, alone_times = paired(boxes, repeats=repeats), paired(alone, repeats=repeats)
-    count = len(case.images)
     return [
-        row(
-            f"{name}: µs a query beyond the victim's, {case.label}, batch {count} (for information)",
-            1e6 * times.excess(name, "undefended") / count,
-            math.inf,
-            details={
-                "share_of_undefended": times.overhead(name, "undefended"),
-                "undefended_a_query": times.milliseconds("undefended", per=count),
-                "defended_a_query": times.milliseconds(name, per=count),
-                "on_finished_posteriors_a_query": alone_times.milliseconds(name, per=count),
-                "repeats": repeats,
-            },
-        )
+        beyond(name, times, case, on_finished_posteriors_a_query=alone_times.milliseconds(name, per=len(case.images)))
         for name in alone
     ]
+
+
+def beyond(name: str, times: Times, case: Setting, **details: Any) -> Row:
+    """What a defended black box takes beyond the one called "undefended", in microseconds a query, for information."""
+    count = len(case.images)
+    return row(
+        f"{name}: µs a query beyond the victim's, {case.label}, batch {count} (for information)",
+        1e6 * times.excess(name, "undefended") / count,
+        math.inf,
+        details={
+            "share_of_undefended": times.overhead(name, "undefended"),
+            "undefended_a_query": times.milliseconds("undefended", per=count),
+            "defended_a_query": times.milliseconds(name, per=count),
+            **details,
+            "repeats": len(times.wall[name]),
+        },
+    )
 
 
 def rows(*, batch: int = 256, repeats: int = 30) -> list[Row]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax.defenses.validation import check_count, check_range
+from pp_jax.posteriors import log_posterior
 from pp_jax.pytree import pytree
 from pp_jax.types import LogitsFn, Params
 
@@ -184,8 +185,7 @@ def _gradient(logits_fn: LogitsFn, params: Params, image: jax.Array, label: jax.
     """∇_x log F_A(x)_label."""
 
     def log_prob(image: jax.Array) -> jax.Array:
-        logits = logits_fn(params, image)
-        return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))[label]
+        return log_posterior(logits_fn, params, image)[label]
 
     return jax.grad(log_prob)(image)
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax import simplex
-from pp_jax.defenses.networks import check_classes, posterior
+from pp_jax.defenses.networks import check_classes
+from pp_jax.posteriors import posterior
 from pp_jax.pytree import pytree
 from pp_jax.types import LogitsFn, Params, Query
 

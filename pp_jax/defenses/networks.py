@@ -1,21 +1,4 @@
-"""What defenses that own a network share: its posterior, and the check that it fits the victim."""
-
-import jax
-import jax.numpy as jnp
-
-from pp_jax.types import LogitsFn, Params
-
-
-def log_posterior(logits_fn: LogitsFn, params: Params, image: jax.Array) -> jax.Array:
-    """log softmax(logits_fn(params, image)) of one image, (K,), in float32 or wider."""
-    logits = logits_fn(params, image)
-    return jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-
-
-def posterior(logits_fn: LogitsFn, params: Params, image: jax.Array) -> jax.Array:
-    """softmax(logits_fn(params, image)) of one image, (K,), in float32 or wider."""
-    logits = logits_fn(params, image)
-    return jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+"""What defenses that own a network share: the check that it fits the victim."""
 
 
 def check_classes(own: int, victims: int) -> None:
