@@ -136,6 +136,7 @@ def test_rectangles_lie_inside_the_image_whatever_its_shape(shape, scale, ratio)
     assert (starts + lengths <= shape).all()
 
 
+@pytest.mark.slow
 def test_areas_and_ratios_cover_their_ranges_evenly():
     def rectangle(key):
         return augmentation._rectangle(key, (1000, 1000), (0.1, 0.5), (3 / 4, 4 / 3))[1]

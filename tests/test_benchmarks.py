@@ -179,6 +179,7 @@ def test_every_defense_of_the_paper_has_its_time_beyond_the_undefended_victims(s
         assert row["ratio"] == pytest.approx(1e3 * (milliseconds[0] - milliseconds[1]))
 
 
+@pytest.mark.slow
 def test_overhead_rows_compare_the_black_box_with_the_forward_passes(scripts):
     mad = scripts("mad")
     case = mad.setting("LeNet K=3", mad.models.lenet(3), (16, 16, 1), 4)
@@ -231,6 +232,7 @@ def test_batches_are_compared_with_the_faster_way_of_one_image_at_a_time(scripts
     assert row["details"]["PyTorch, one at a time, 2 threads"]["minimum_ms"] == 10_000
 
 
+@pytest.mark.slow
 def test_augmentation_rows_compare_a_move_with_itself(scripts):
     augmentation = scripts("augmentation")
     (row,) = augmentation.rows({"JBDA": augmentation.SignedGradient()}, batch=2, single=1, repeats=1, torch=False)

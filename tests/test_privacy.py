@@ -32,6 +32,7 @@ def _change(privacy, count):
     return jax.tree.map(lambda a, b: np.asarray(a - b), after["params"], params["params"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8])
 def test_no_example_moves_the_parameters_further_than_the_clipping_norm(count):
     change = _change(Privacy(clip=1e-3, noise_multiplier=0), count)

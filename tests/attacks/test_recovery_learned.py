@@ -45,6 +45,7 @@ def _mad(epsilon):
     return MAD(linear_logits, linear_params(jax.random.key(0), 16, 4), epsilon), images
 
 
+@pytest.mark.slow
 def test_partial_bayes_recovers_reverse_sigmoid_to_the_resolution_of_its_table():
     y = _posteriors(0, 200)
     answers = perturb(REVERSE, y, _blank(200))

@@ -41,6 +41,7 @@ def test_the_loss_falls_and_the_thief_learns(loss, dtype):
     assert metrics.accuracy(probs, labels) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "supervised", "loss"),
     [

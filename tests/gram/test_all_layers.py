@@ -51,6 +51,7 @@ def test_is_the_jacobian_in_float64(body):
         assert_same(*both(*problem(body, jnp.float64)), rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [nets.convolutions, nets.batch_norm, nets.shared], ids=lambda body: body.__name__)
 def test_is_the_jacobian_in_float32(body):
     assert_same(*both(*problem(body, jnp.float32)), rtol=1e-4)

@@ -70,6 +70,7 @@ def test_lenet_with_published_init_starts_uniform_within_one_over_root_fan_in():
         assert jnp.abs(params[name]["bias"]).max() > 0.5 * bound
 
 
+@pytest.mark.slow
 def test_vgg_starts_as_the_paper_says():
     params = jax.jit(models.vgg16_bn(100).init, static_argnums=1)(jax.random.key(0), (32, 32, 3))["params"]
     np.testing.assert_allclose(params["conv1_2"]["kernel"].std(), (2 / (9 * 64)) ** 0.5, rtol=0.02)

@@ -35,12 +35,14 @@ def _check(result):
         assert all(distance <= ROUNDING for name, distance in part.items() if name.endswith("apart")), part
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_one_device_up_to_rounding(eight):
     _check(eight)
     assert {case["devices"] for case in eight["cases"]} == {1, 2, 4, 8}
     assert {case["count"] for case in eight["cases"]} == {3, 13, 64}
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_one_device_bit_for_bit_where_every_device_works_in_the_same_portions(eight):
     assert [case["apart"] for case in eight["cases"] if case["batch_size"]] == [0]
 
@@ -53,10 +55,12 @@ def test_answers_are_those_of_one_device_on_the_full_grid():
     assert all(case["apart"] == 0 for case in result["cases"] if case["batch_size"])
 
 
+@pytest.mark.slow
 def test_a_batch_size_that_the_devices_cannot_share_is_refused(eight):
     assert eight["refused"] == "batch_size must be a positive multiple of the devices that share it, 8, not 12"
 
 
+@pytest.mark.slow
 def test_one_trace_serves_a_stream_on_eight_devices(eight):
     assert eight["traces"] == 1
 
