@@ -4,12 +4,18 @@
     python experiments/armsrace.py --attack.budget 4000 --attack.epochs 8 --seeds 0    # 10 minutes
 
 Brings every defense to the same mean L1 distance on the thief's pool, steals through it with attackers who do and who
-do not know that it is there, and shows for each defense the attacker it stops worst. Writes a record per cell,
-`armsrace.md`, `armsrace.png` and a self-contained `armsrace.html` into `runs/armsrace`. A killed run resumes where it
-stopped.
+do not know that it is there, and shows for each defense the attacker it stops worst. With `--accuracy-loss` also to the
+same loss of the defender's accuracy, in percentage points: calibrated on the first half of the test images and reported
+on all of them; a defense that cannot lose so much, as it keeps the top class, is raced at its full strength. With
+`--published` also at the setting that its authors report, if they report one. Writes a record per cell, `armsrace.md`,
+`armsrace.png` and a self-contained `armsrace.html` into `runs/armsrace`. A killed run resumes where it stopped.
+
+Adaptive misinformation is raced on a victim of its own, trained with outlier exposure; GRAD² with the surrogate that it
+was published with, distilled from the victim.
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +35,7 @@ from train_victim import Victim
 
 ATTACKERS: tuple[Labels, ...] = ("soft", "top1", "partial_bayes", "ddae_plus", "inverted")
 L1_TOLERANCE = 0.05
+_UNTOLD = ("outliers", "network_epochs", "members", "capacity")  # alike in the whole race
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +49,12 @@ class Config:
     """Which families."""
     l1: tuple[float, ...] = (0.5, 0.99)
     """What each may cost: mean L1 distance of its answers to the pool."""
+    accuracy_loss: tuple[float, ...] = ()
+    """What each may cost: percentage points of the defender's accuracy."""
+    published: bool = False
+    """Race each at its published setting as well."""
+    outliers: str = "omniglot_28"
+    """What adaptive misinformation's victim is exposed to, and EDM's models are to disagree on."""
     attackers: tuple[Labels, ...] = ATTACKERS
     """What the attackers train on: the answers, their argmax, or what they recover from them."""
     surrogate: Surrogate = dataclasses.field(default_factory=Surrogate)
@@ -55,11 +68,50 @@ class Config:
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
     machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
-    def cells(self, defense: Defense, labels: Labels) -> list[steal.Config]:
+    def cells(self, entrant: "Entrant", labels: Labels) -> list[steal.Config]:
         """One configuration per seed."""
         attack = dataclasses.replace(self.attack, labels=labels)
-        cell = steal.Config(self.victim, attack, defense, self.surrogate, runs=self.runs, data_dir=self.data_dir)
+        victim = dataclasses.replace(self.victim, outliers=self.outliers) if entrant.exposed else self.victim
+        surrogate = entrant.surrogate or self.surrogate
+        defense = dataclasses.replace(entrant.defense, outliers=self.outliers)
+        cell = steal.Config(victim, attack, defense, surrogate, runs=self.runs, data_dir=self.data_dir)
         return cell.over(self.seeds)
+
+
+class Entrant(NamedTuple):
+    """Who races: a defense on its victim and with its surrogate.
+
+    Attributes:
+        defense: at one strength.
+        exposed: whether its victim is trained with outlier exposure.
+        surrogate: in place of the race's.
+    """
+
+    defense: Defense
+    exposed: bool = False
+    surrogate: Surrogate | None = None
+
+    @staticmethod
+    def of(defense: Defense) -> "Entrant":
+        """With the victim and the surrogate of its family."""
+        family = families.FAMILIES[defense.name]
+        return Entrant(defense, family.exposed, family.surrogate)
+
+
+class Start(NamedTuple):
+    """An entrant, and why it races so.
+
+    Attributes:
+        entrant: who.
+        l1: mean L1 distance that it may cost; None where something else was given.
+        met: whether calibration got there.
+        note: what its name does not say.
+    """
+
+    entrant: Entrant
+    l1: float | None = None
+    met: bool = True
+    note: str = ""
 
 
 class Row(NamedTuple):
@@ -73,6 +125,7 @@ class Row(NamedTuple):
         defender: its accuracies in %.
         spent: mean L1 distance of the answers to the thief's queries.
         chance: accuracy of guessing in %.
+        note: what the defense's name does not say: its budget, its victim.
     """
 
     defense: Defense
@@ -82,13 +135,16 @@ class Row(NamedTuple):
     defender: Sequence[float]
     spent: float
     chance: float
+    note: str = ""
 
     @property
     def name(self) -> str:
         """The defense in words."""
         from pp_jax import summary
 
-        return summary.describe_defense(self.defense.settings())
+        shown = {name: value for name, value in self.defense.settings().items() if name not in _UNTOLD}
+        name = summary.describe_defense(shown)
+        return f"{name} ({self.note})" if self.note else name
 
     @property
     def worst(self) -> Labels:
@@ -99,7 +155,11 @@ class Row(NamedTuple):
         """Why this row should not be trusted; empty if nothing speaks against it."""
         found = []
         if not self.met:
-            found.append(f"budget of {self.l1:g} not reached in calibration")
+            found.append(
+                "budget not reached in calibration"
+                if self.l1 is None
+                else f"budget of {self.l1:g} not reached in calibration"
+            )
         elif self.l1 is not None and abs(self.spent - self.l1) > L1_TOLERANCE:
             found.append(f"mean L1 on the queries is {self.spent:.2f}, not {self.l1:g}")
         if mean(self.defender) < 2 * self.chance:
@@ -116,41 +176,85 @@ def run(config: Config) -> list[Row]:
     """Calibrate, compute what is missing; the rows."""
     if config.attack.name != "knockoff":
         raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
-    like = config.cells(Defense("none"), "soft")[0]
-    steal.check(like, folder=config.folder)
-    held_out = families.held_out(like)
-    chosen: list[tuple[Defense, float | None, bool]] = [(Defense("none"), None, True)]
-    for target in config.l1:
-        for name in config.defenses:
-            defense, calibrated = families.calibrated(name, held_out, l1=target)
-            chosen.append((defense, target, calibrated.met))
+    for name in config.defenses:
+        steal.check(config.cells(Entrant.of(Defense(name)), "soft")[0], folder=config.folder)
+    starts = [Start(Entrant(Defense("none"))), *entered(config)]
     possible = {
-        (defense, labels): config.cells(defense, labels)
-        for defense, _, _ in chosen
+        (start.entrant, labels): config.cells(start.entrant, labels)
+        for start in starts
         for labels in config.attackers
-        if recovering.possible(labels, defense)
+        if recovering.possible(labels, start.entrant.defense)
     }
-    found = grid.run([cell for cells in possible.values() for cell in cells], config.folder, config.machines)
-    rows = []
-    for defense, l1, met in chosen:
-        cells = {labels: possible[defense, labels] for labels in config.attackers if (defense, labels) in possible}
+    cells = list(dict.fromkeys(cell for cells in possible.values() for cell in cells))
+    found = grid.run(cells, config.folder, config.machines)
+    return [_row(start, possible, found, config) for start in starts]
 
-        def of(labels: Labels, *path: str, cells: Any = cells) -> list[float]:
-            return [value for value in tables.of(cells[labels], found, *path) if value is not None]
 
-        first = next(iter(cells))
-        rows.append(
-            Row(
-                defense,
-                l1,
-                met,
-                {labels: [100 * value for value in of(labels, "attacker_accuracy")] for labels in cells},
-                [100 * value for value in of(first, "defender_accuracy")],
-                mean(of(first, "query_l1", "mean")),
-                100 * of(first, "chance")[0],
-            )
-        )
-    return rows
+def entered(config: Config) -> list[Start]:
+    """Every family at every budget, and as published; what has no strength, or a victim of its own, once bare."""
+    listed: list[Start] = []
+    if any(families.FAMILIES[name].exposed for name in config.defenses):
+        listed.append(Start(Entrant(Defense("none"), exposed=True)))
+    listed += [Start(Entrant.of(Defense(name)), note="no budget") for name in config.defenses if not _turned(name)]
+    for l1 in config.l1:
+        for name in filter(_turned, config.defenses):
+            defense, found = families.calibrated(name, _held_out(config, name), target=l1)
+            listed.append(Start(Entrant.of(defense), l1, found.met))
+    for points in config.accuracy_loss:
+        for name in filter(_turned, config.defenses):
+            defense, found = families.calibrated(name, _held_out(config, name, labelled=True), target=points / 100)
+            full = not found.met and found.strength == families.FAMILIES[name].high
+            note = f"full strength, loses {100 * found.cost:.1f} points" if full else f"may lose {points:g} points"
+            listed.append(Start(Entrant.of(defense), None, found.met or full, note))
+    for name in filter(_turned, config.defenses if config.published else ()):
+        if (reported := families.published(name)) is not None:
+            listed.append(Start(Entrant.of(reported), note="published"))
+    return [start._replace(note=_told(start)) for start in listed]
+
+
+def _turned(name: Name) -> bool:
+    """Whether a family has a strength."""
+    return families.FAMILIES[name].parameter is not None
+
+
+def _told(start: Start) -> str:
+    """The note of a start, with the victim where that is not the race's."""
+    return ", ".join(filter(None, (start.note, "outlier-exposed victim" if start.entrant.exposed else "")))
+
+
+def _held_out(config: Config, name: Name, *, labelled: bool = False) -> families.HeldOut:
+    """What a family is calibrated on; alike for families alike in victim, surrogate and networks."""
+    like = config.cells(Entrant.of(Defense(name)), "soft")[0]
+    if like.defense.needs() is None:
+        like = dataclasses.replace(like, defense=Defense("none"))
+    return _held_out_once(like, labelled)
+
+
+@functools.lru_cache(maxsize=8)
+def _held_out_once(like: steal.Config, labelled: bool) -> families.HeldOut:
+    return families.held_out(like, labelled=labelled)
+
+
+def _row(start: Start, possible: Mapping[Any, Sequence[steal.Config]], found: Mapping[Any, Any], config: Config) -> Row:
+    """What came of an entrant."""
+    cells = {
+        labels: possible[start.entrant, labels] for labels in config.attackers if (start.entrant, labels) in possible
+    }
+
+    def of(labels: Labels, *path: str) -> list[float]:
+        return [value for value in tables.of(cells[labels], found, *path) if value is not None]
+
+    first = next(iter(cells))
+    return Row(
+        start.entrant.defense,
+        start.l1,
+        start.met,
+        {labels: [100 * value for value in of(labels, "attacker_accuracy")] for labels in cells},
+        [100 * value for value in of(first, "defender_accuracy")],
+        mean(of(first, "query_l1", "mean")),
+        100 * of(first, "chance")[0],
+        start.note,
+    )
 
 
 def mean(values: Sequence[float]) -> float:
@@ -204,7 +308,7 @@ def picture(rows: Sequence[Row], config: Config) -> Any:
         values.append([*(means.get(labels) for labels in config.attackers), means[row.worst]])
     return plots.heatmap(
         values,
-        rows=[row.name for row in rows],
+        rows=[row.name.replace(" (", "\n(") for row in rows],
         columns=[*(recovering.NAMES[labels] for labels in config.attackers), "worst case"],
         title=title(config),
         unit="thief's test accuracy (%)",

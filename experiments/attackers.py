@@ -9,9 +9,23 @@ from train_victim import Augmentation, Model
 
 Name = Literal["knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk", "online"]
 Reward = Literal["certainty", "diversity", "loss"]
-Labels = Literal["soft", "top1", "smoothing", "partial_bayes", "ddae", "ddae_plus", "inverted", "inverted_weights"]
+Labels = Literal[
+    "soft",
+    "top1",
+    "confident",
+    "smoothing",
+    "s4l",
+    "mixmatch",
+    "partial_bayes",
+    "ddae",
+    "ddae_plus",
+    "inverted",
+    "inverted_weights",
+]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
 JACOBIAN: tuple[Name, ...] = ("jbda", "jb_self", "jb_topk")
+SEMI: tuple[Labels, ...] = ("s4l", "mixmatch")
+"""They learn from images without answers as well."""
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "knockoff": (),
@@ -59,9 +73,12 @@ class Attack:
     budget: int = 10_000
     """Queries; one image is one query."""
     labels: Labels = "soft"
-    """Train on the answers, on their argmax, on averages over three changed copies of an image (each a query), or on
-    what is recovered from the answers by an attacker who knows defense and strength, but its own surrogate only
-    (`inverted_weights`: the defender's)."""
+    """Train on the answers, on their argmax, on the argmax of those alone that are most certain, on averages over three
+    changed copies of an image (each a query), on the answers and on images of the pool that were not asked about
+    (`s4l`, `mixmatch`), or on what is recovered from the answers by an attacker who knows defense and strength, but its
+    own surrogate only (`inverted_weights`: the defender's)."""
+    confident_share: float = 0.5
+    """Confident thief: which share of its answers it trusts."""
     model: Model = "lenet"
     """The thief's architecture."""
     epochs: int = 12
@@ -106,6 +123,8 @@ class Attack:
         for name, value in _UNUSED.items():
             if chosen[name] == value:
                 del chosen[name]
+        if self.labels != "confident":
+            del chosen["confident_share"]
         if self.decay_every >= self.epochs:
             del chosen["decay_every"]
         if self.optimizer != "sgd":
@@ -168,10 +187,24 @@ class Attack:
         self.recipe()
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation is {self.validation}: must be at least 0 and below 1")
+        if not 0 < self.confident_share <= 1:
+            raise ValueError(f"confident_share is {self.confident_share}: must be above 0 and at most 1")
+        if self.labels in SEMI:
+            self._check_semi()
         if self.name == "knockoff_adaptive" and not self.rewards:
             raise ValueError("rewards is empty: must name at least one of certainty, diversity, loss")
         if self.warm_start and self.warm_start.endswith(".safetensors") and not Path(self.warm_start).exists():
             raise ValueError(f"warm_start is {self.warm_start}: there is no such file")
+
+    def _check_semi(self) -> None:
+        """Refuse what a thief who learns from images without answers has no use for."""
+        if self.name not in ("knockoff", "knockoff_adaptive"):
+            raise ValueError(
+                f"name is {self.name}: must be knockoff or knockoff_adaptive where labels is {self.labels}"
+            )
+        for name in ("augmentation", "warm_start", "validation"):
+            if (value := getattr(self, name)) != _UNUSED[name]:
+                raise ValueError(f"{name} is {value}: must be {_UNUSED[name]} where labels is {self.labels}")
 
 
 def hierarchy(pool: Any) -> Any:

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
+from train_defense import Beside, Needs
+
 Name = Literal[
     "none",
     "mad",
@@ -27,6 +29,9 @@ Name = Literal[
     "dcp",
     "bdpl",
     "high_confidence",
+    "misinformation",
+    "edm",
+    "modelguard_s",
 ]
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -41,7 +46,12 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "dcp": ("beta", "gamma"),
     "bdpl": ("zone", "privacy"),
     "high_confidence": ("cutoff",),
+    "misinformation": ("tau", "network_epochs"),
+    "edm": ("outliers", "network_epochs", "members"),
+    "modelguard_s": ("epsilon", "capacity"),
 }
+
+_ALONE = Beside()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +86,16 @@ class Defense:
     """BDPL: ε of its randomised response."""
     cutoff: float = 0.1
     """High confidence: least entry that is answered."""
+    tau: float = 0.7
+    """Adaptive misinformation: confidence below which the answer misinforms (.7 for CIFAR-10)."""
+    outliers: str = "omniglot_28"
+    """EDM: data set that its models are taught to disagree on; never the thief's pool."""
+    network_epochs: int = 2
+    """Adaptive misinformation and EDM: passes over the victim's data for their own networks."""
+    members: int = 5
+    """EDM: models."""
+    capacity: int = 1024
+    """ModelGuard-S: answers remembered for each class."""
 
     def settings(self) -> dict[str, Any]:
         """Name and parameters that matter, as a record has them: choices that are the paper's are left out."""
@@ -83,8 +103,21 @@ class Defense:
         published = {"gram": "last_layer", "distance": "l1", "objective": "angular", "ending": "line_search"}
         return {"name": self.name, **{name: v for name, v in chosen.items() if published.get(name) != v}}
 
-    def build(self, network: Any, surrogate: Any) -> Any:
-        """The defense itself; `surrogate` are the parameters of MAD's stand-in for the thief."""
+    def needs(self) -> Needs | None:
+        """The networks of its own, if it has any."""
+        if self.name == "misinformation":
+            return Needs("misinformation", self.network_epochs)
+        return Needs("edm", self.network_epochs, self.outliers, self.members) if self.name == "edm" else None
+
+    def build(self, network: Any, surrogate: Any, beside: Beside = _ALONE) -> Any:
+        """The defense itself.
+
+        Args:
+            network: architecture of the stand-in for the thief.
+            surrogate: its parameters.
+            beside: number of classes and networks of the defense's own; where its parameters are to be checked and
+                nothing answered, the default will do.
+        """
         import pp_jax
         from pp_jax import defenses, gram, oracle, solvers
 
@@ -122,6 +155,9 @@ class Defense:
             "dcp": lambda: defenses.DCP(self.beta, self.gamma),
             "bdpl": lambda: defenses.BDPL(self.zone, self.privacy),
             "high_confidence": lambda: defenses.HighConfidence(self.cutoff),
+            "misinformation": lambda: defenses.AdaptiveMisinformation(beside.network, beside.params, self.tau),
+            "edm": lambda: defenses.EDM(beside.network, beside.params),
+            "modelguard_s": lambda: defenses.ModelGuardS(self.epsilon, beside.classes, self.capacity),
         }
         return makers[self.name]()
 

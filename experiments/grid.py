@@ -88,7 +88,7 @@ def compute(cells: Sequence[Config], job: Job, machines: Machines | None = None)
         cluster.connect(machines.ray)
     for cell in missing:
         steal.check(cell, folder=job.folder)
-    for cell in {(cell.victim, cell.attack.source(), cell.attack.warm_start): cell for cell in missing}.values():
+    for cell in {_shared(cell): cell for cell in missing}.values():
         loading.prepare(cell)
     done = dict.fromkeys(missing, 0.0)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
@@ -107,6 +107,11 @@ def compute(cells: Sequence[Config], job: Job, machines: Machines | None = None)
             advance(cell, 1.0)
         bars.update(bar, description=job.title, completed=len(missing))
     return found
+
+
+def _shared(cell: Config) -> tuple[Any, ...]:
+    """What many cells have in common, to be made ready before the first of them."""
+    return cell.victim, cell.attack.source(), cell.attack.warm_start, cell.defense.needs()
 
 
 def _ways(job: Job, cells: Sequence[Config], machines: Machines, hear: Hear) -> Iterator[tuple[Config, Any]]:

@@ -8,10 +8,11 @@ from train_victim import Trained
 
 
 def ask(box: Any, images: Any) -> tuple[Any, Any]:
-    """The answers of a black box to images, and the clean posteriors behind them, (N, K) each, on the host."""
+    """The answers of a black box to a new user, and the clean posteriors behind them, (N, K) each, on the host."""
     import numpy as np
 
-    parts = [box(images[i : i + 500]) for i in range(0, len(images), 500)]
+    session = box.session()
+    parts = [session(images[i : i + 500]) for i in range(0, len(images), 500)]
     answers = np.concatenate([np.asarray(answers) for answers, _ in parts])
     return answers, np.concatenate([np.asarray(audit.probs) for _, audit in parts])
 

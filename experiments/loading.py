@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import train_defense
 import train_victim
 from attackers import Source
+from resizing import resized
 from train_victim import Trained, Victim
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ def cell(config: Config) -> tuple[Trained, Any, Any]:
 
 
 def prepare(config: Config) -> None:
-    """Do beforehand, with progress bars of their own, what many cells share: victims and warm starts."""
+    """Do beforehand, with progress bars of their own, what many cells share: victims, warm starts, networks."""
     cell(config)
+    train_defense.beside(config.defense.needs(), config.victim, config.runs, config.data_dir)
     if config.attack.warm_start and not config.attack.warm_start.endswith(".safetensors"):
         pretrained(config)
 
@@ -64,15 +66,3 @@ def images(dataset: str, source: Source | None, data_dir: Path | None) -> tuple[
             "(--attack.resize scales them)"
         )
     return pool, test
-
-
-def resized(pool: Any, image_shape: tuple[int, int, int]) -> Any:
-    """The pool with its images scaled to a victim's size, as a thief would: area average or bicubic, by Pillow."""
-    import numpy as np
-    from PIL import Image
-
-    height, width, _ = image_shape
-    smaller = pool.image_shape[0] >= height and pool.image_shape[1] >= width
-    method = Image.Resampling.BOX if smaller else Image.Resampling.BICUBIC
-    scaled = [np.asarray(Image.fromarray(image.squeeze()).resize((width, height), method)) for image in pool.images]
-    return dataclasses.replace(pool, images=np.stack(scaled).reshape(len(pool), height, width, -1))

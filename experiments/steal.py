@@ -20,6 +20,7 @@ import judging
 import loading
 import recovering
 import theft
+import train_defense
 import tyro
 from attackers import Attack
 from defenses import Defense
@@ -87,14 +88,14 @@ def conclude(config: Config, at: Scene, stolen: Theft, *, folder: str, started: 
 
     result = {
         "victim_accuracy": at.victim.accuracy,
-        **judging.judge(at.box, at.test, metrics.predict(at.thief, stolen.params, at.test.images)),
+        **judging.judge(at.box, at.test, metrics.predict(stolen.network, stolen.params, at.test.images)),
         **judging.judge_queries(at.victim, images=stolen.images, answers=stolen.answers, surrogate=at.surrogate),
         "queries": stolen.queries,
         "chance": 1 / at.test.num_classes,
     }
     if stolen.chosen is not None:
         params, epoch = stolen.chosen
-        accuracy = metrics.accuracy(metrics.predict(at.thief, params, at.test.images), at.test.labels)
+        accuracy = metrics.accuracy(metrics.predict(stolen.network, params, at.test.images), at.test.labels)
         result |= {"chosen_epoch": epoch, "chosen_attacker_accuracy": accuracy}
     timings = {**stolen.seconds, "total_s": time.perf_counter() - started}
     records.write(config.runs / folder, kind="tradeoff", config=config.settings(), result=result, timings=timings)
@@ -107,6 +108,7 @@ def check(config: Config, *, folder: str = "steal") -> None:
     defense = config.defense.build(None, None)
     config.attack.check()
     recovering.check(config.attack.labels, config.defense)
+    train_defense.check(config.defense.needs(), config.victim, pool=config.attack.pool)
     if config.attack.name == "online" and config.attack.sees != "fixed" and not hasattr(defense, "surrogate"):
         raise ValueError(
             f"attack.sees is {config.attack.sees}: defense {config.defense.name} has no surrogate to see it"

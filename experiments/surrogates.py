@@ -1,12 +1,15 @@
 """The defender's surrogate: what it takes the thief's model to be."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
+import keeping
 import train_victim
 from train_victim import Model, Trained, Victim
 
+FOLDER = "surrogates"
 Kind = Literal["random", "partial", "trained", "distilled"]
 
 
@@ -33,9 +36,10 @@ class Surrogate:
 
 
 def build(
-    surrogate: Surrogate, key: Any, *, thief: Model, victim: Trained, of: Victim, like: Any, data_dir: Path | None
-) -> tuple[Any, Any]:
-    """The surrogate's network and parameters.
+    surrogate: Surrogate, key: Any, *, thief: Model, victim: Trained, of: Victim, like: Any, runs: Path,
+    data_dir: Path | None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The surrogate's network and parameters; one that is trained is kept and found again.
 
     Args:
         surrogate: which.
@@ -44,17 +48,34 @@ def build(
         victim: what a distilled one learns from.
         of: how the victim was made: its data, read only where the surrogate is trained.
         like: images of the victim's data set, of the same shape and classes.
+        runs: folder of all results.
         data_dir: folder of prepared data.
     """
-    from pp_jax import data, metrics, training
+    import jax
 
     network = train_victim.network_for(surrogate.model or thief, like.num_classes, like.image_shape)
     if surrogate.kind == "random":
         return network, network.init(key, like.image_shape)
+    settings = {
+        "surrogate": {"model": thief, **surrogate.settings()},
+        "victim": of.settings(),
+        "key": jax.random.key_data(key).tolist(),
+    }
+    shapes = jax.eval_shape(lambda: network.init(key, like.image_shape))
+    make = functools.partial(_make, surrogate, key, network, victim, of, data_dir)
+    return network, keeping.kept(runs / FOLDER, settings, shapes, make, kind="surrogate")
+
+
+def _make(
+    surrogate: Surrogate, key: Any, network: Any, victim: Trained, of: Victim, data_dir: Path | None
+) -> keeping.Made:
+    """Train it."""
+    from pp_jax import data, metrics, training
+
     train = data.load(of.dataset, "train", data_dir=data_dir)
     if surrogate.kind == "partial":
         train = train.take(min(surrogate.partial_size, len(train)))
     targets = train.labels
     if surrogate.kind == "distilled":
         targets = metrics.predict(victim.network, victim.params, train.images)
-    return network, training.fit(key, network, train.images, targets, training.Recipe(surrogate.epochs))
+    return training.fit(key, network, train.images, targets, training.Recipe(surrogate.epochs)), {}

@@ -13,6 +13,7 @@ import attackers
 import loading
 import recovering
 import surrogates
+import train_defense
 import train_victim
 from train_victim import Trained
 
@@ -57,6 +58,7 @@ class Theft:
     """What an attacker comes home with: its model, the questions and the answers.
 
     Attributes:
+        network: of the thief, which predicts with its parameters.
         params: of the thief, after the last epoch.
         images: all that was asked about.
         answers: what was answered, to each image once.
@@ -65,6 +67,7 @@ class Theft:
         seconds: by stage.
     """
 
+    network: Any
     params: Any
     images: Any
     answers: Any
@@ -84,9 +87,10 @@ def scene(config: Config) -> Scene:
     thief = train_victim.network_for(config.attack.model, test.num_classes, test.image_shape)
     surrogate = surrogates.build(
         config.surrogate, surrogate_key, thief=config.attack.model, victim=victim, of=config.victim, like=test,
-        data_dir=config.data_dir,
+        runs=config.runs, data_dir=config.data_dir,
     )  # fmt: skip
-    box = pp_jax.BlackBox(victim.network, victim.params, config.defense.build(*surrogate), secret)
+    beside = train_defense.beside(config.defense.needs(), config.victim, config.runs, config.data_dir)
+    box = pp_jax.BlackBox(victim.network, victim.params, config.defense.build(*surrogate, beside), secret)
     return Scene(victim, pool, test, thief, surrogate, box, attack_key, thief_key)
 
 
@@ -99,42 +103,62 @@ def commit(config: Config, at: Scene, partial: Path, progress: Progress) -> Thef
 
 def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> Theft:
     """First all queries, then training: Knockoff and the Jacobian family."""
-    from pp_jax import attacks, blackbox, training
+    from pp_jax import attacks, blackbox
 
     attack = config.attack
+    recovering.check_left(attack, at.pool)
     clock = [time.perf_counter()]
     # Where every round of queries trains a substitute, the queries are most of the work.
     querying = 0.7 if attack.name in attackers.JACOBIAN else 0.1
     meter = blackbox.Metered(at.box.api(), attack.budget)
-    images = attack.budget // (recovering.COPIES if attack.labels == "smoothing" else 1)
+    count = attack.budget // (recovering.COPIES if attack.labels == "smoothing" else 1)
     stolen = attacks.collect(
         at.attack_key,
         attack.strategy(at.thief, at.pool),
         at.pool.images,
         recovering.api(config, at, meter),
-        budget=images,
-        progress=counter(progress, images, share=querying),
+        budget=count,
+        progress=counter(progress, count, share=querying),
     )
     clock.append(time.perf_counter())
-    targets = recovering.targets(config, at, stolen.images, stolen.answers)
+    images, targets = recovering.lessons(config, at, stolen.images, stolen.answers)
+
+    def hear(done: float) -> None:
+        progress(querying + (1 - querying) * done)
+
+    if attack.labels in attackers.SEMI:
+        network, params = recovering.semi(config, at, images, targets, hear)
+        chosen = None
+    else:
+        network = at.thief
+        params, chosen = train(config, at, images, targets, partial, hear)
+    clock.append(time.perf_counter())
+    seconds = {"answers_s": clock[1] - clock[0], "train_s": clock[2] - clock[1]}
+    return Theft(network, params, stolen.images, stolen.answers, meter.spent, chosen, seconds)
+
+
+def train(
+    config: Config, at: Scene, images: Any, targets: Any, partial: Path, progress: Progress
+) -> tuple[Any, tuple[Any, int] | None]:
+    """The thief's parameters after the last epoch, and those that held-out answers chose with their epoch."""
+    from pp_jax import training
+
+    attack = config.attack
     held = int(attack.validation * len(targets))
-    best = training.Best(at.thief, stolen.images[:held], targets[:held]) if held else None
+    best = training.Best(at.thief, images[:held], targets[:held]) if held else None
 
     def hear(state: training.State, loss: float) -> None:
         if best is not None:
             best(state, loss)
-        progress(querying + (1 - querying) * state.epoch / attack.epochs)
+        progress(state.epoch / attack.epochs)
 
     options: dict[str, Any] = {"params": warm_start(config, at), "on_epoch": hear}
     fit = training.fit
     if best is None:  # what held-out answers have chosen so far is not kept
         fit = functools.partial(training.fit_resumably, partial)
         options |= {"identity": config.settings(), "every_s": KEEP_EVERY_S}
-    params = fit(at.thief_key, at.thief, stolen.images[held:], targets[held:], attack.recipe(), **options)
-    clock.append(time.perf_counter())
-    seconds = {"answers_s": clock[1] - clock[0], "train_s": clock[2] - clock[1]}
-    chosen = None if best is None else (best.params, best.epoch)
-    return Theft(params, stolen.images, stolen.answers, meter.spent, chosen, seconds)
+    params = fit(at.thief_key, at.thief, images[held:], targets[held:], attack.recipe(), **options)
+    return params, None if best is None else (best.params, best.epoch)
 
 
 def online(config: Config, at: Scene, progress: Progress) -> Theft:
@@ -159,12 +183,15 @@ def online(config: Config, at: Scene, progress: Progress) -> Theft:
         progress=counter(progress, attack.budget),
     )
     seconds = {"train_s": time.perf_counter() - started}
-    return Theft(stolen.params, stolen.transfer.images, stolen.transfer.answers, stolen.transfer.queries, None, seconds)
+    took = stolen.transfer
+    return Theft(at.thief, stolen.params, took.images, took.answers, took.queries, None, seconds)
 
 
 def batchable(config: Config) -> bool:
     """Whether the theft can be one of many in a program: its queries and its training do not hang on the answers."""
     attack = config.attack
+    if config.defense.name == "modelguard_s":  # remembers: one query after another
+        return False
     return attack.name == "knockoff" and attack.labels in ("soft", "top1") and not attack.validation
 
 
@@ -197,7 +224,7 @@ def together(
     for stolen in committed:
         seconds = {"sweep_s": time.perf_counter() - clock, "sweep_thefts": float(len(thefts))}
         answers = np.asarray(stolen.answers)
-        yield Theft(stolen.params, pool.images[stolen.rows], answers, len(answers), None, seconds)
+        yield Theft(thief, stolen.params, pool.images[stolen.rows], answers, len(answers), None, seconds)
 
 
 def counter(progress: Progress, budget: int, *, share: float = 1.0) -> Callable[[int], None]:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import outliers
 import tyro
 
 Model = Literal["lenet", "mlp", "vgg16_bn", "resnet18", "resnet34", "resnet50", "wrn_40_2"]
@@ -49,6 +50,10 @@ class Victim:
     """Train with DP-SGD: noise in multiples of the clipping norm."""
     clip: float = 1.0
     """DP-SGD: largest L2 norm of one image's gradient."""
+    outliers: str | None = None
+    """Train with outlier exposure on this data set: not to be confident about its images."""
+    outlier_weight: float = 0.5
+    """Outlier exposure: weight of its loss."""
     weights: Path | None = None
     """Start from these instead of training: a file that `python -m pp_jax.models import-torch` or this script wrote."""
     seed: int = 0
@@ -62,6 +67,8 @@ class Victim:
                 del chosen[name]
         if self.noise_multiplier is None:
             del chosen["clip"]
+        if self.outliers is None:
+            del chosen["outlier_weight"]
         if self.weights is not None:
             if not self.weights.exists():
                 raise ValueError(f"weights is {self.weights}: there is no such file")
@@ -73,6 +80,11 @@ class Victim:
         """How the victim is trained."""
         from pp_jax import training
 
+        if self.outliers is not None:
+            outliers.check(self.outliers, victims=self.dataset)
+            for name in ("weights", "noise_multiplier"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is {getattr(self, name)}: must not be given where outliers are")
         privacy = None
         if self.noise_multiplier is not None:
             privacy = training.Privacy(self.clip, self.noise_multiplier, self.seed)
@@ -186,7 +198,10 @@ def _make(config: Config, network: Any, like: Any, test: Any, weights: Path, set
         train = data.load(victim.dataset, "train", data_dir=config.data_dir)
         train = train if victim.train_size is None else train.take(victim.train_size)
         result.update(privacy(victim, len(train)))
-        params = _fit(victim, network, train, weights.with_suffix(".partial"), settings)
+        if victim.outliers is None:
+            params = _fit(victim, network, train, weights.with_suffix(".partial"), settings)
+        else:
+            params = _expose(victim, network, train, config.data_dir)
         checkpoints.save(weights, params, metadata=settings)
     result["accuracy"] = _accuracy(network, params, test)
     timings = {"train_s": time.perf_counter() - started}
@@ -238,6 +253,14 @@ def _fit(victim: Victim, network: Any, train: Any, partial: Path, settings: dict
             identity=settings,
             on_epoch=lambda state, loss: bars.update(bar, completed=state.epoch, loss=f"loss {loss:.4f}"),
         )
+
+
+def _expose(victim: Victim, network: Any, train: Any, data_dir: Path | None) -> Any:
+    """Train with outlier exposure."""
+    foreign = outliers.load(victim.outliers or "", train.image_shape, data_dir)
+    recipe = victim.recipe()
+    loss = outliers.Exposed(victim.outlier_weight, recipe.augment)
+    return outliers.fit(victim.seed, network, train, foreign, recipe, loss=loss, title="training the exposed victim")
 
 
 def _accuracy(network: Any, params: Any, test: Any) -> float:

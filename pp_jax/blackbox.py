@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from pp_jax import parallel, perturbation
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.posteriors import posterior
 from pp_jax.pytree import pytree
-from pp_jax.types import Audit, Defense, LogitsFn, Params, Query
+from pp_jax.types import Audit, Defense, LogitsFn, Params, Query, StatefulDefense
 
 API = Callable[[Any], Any]
 """What an attacker sees of a victim: images (B, H, W, C) in, answers (B, K) out. Local or remote."""
@@ -31,7 +31,7 @@ class BlackBox:
     Attributes:
         logits_fn: the victim, `logits_fn(params, image) -> (K,)`; static.
         params: its parameters.
-        defense: any defense; `chain()` is none.
+        defense: any defense; `chain()` is none. One with memory answers through `session`.
         key: the owner's secret key, needed by defenses that draw random numbers.
         batch_size: how many queries a device works on at once, to bound memory; static.
         mesh: the devices that share the queries (`parallel.data_mesh`); `parallel.place` lays victim and defense out on
@@ -43,7 +43,7 @@ class BlackBox:
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
     params: Params
-    defense: Defense = UNDEFENDED
+    defense: Defense | StatefulDefense[Any] = UNDEFENDED
     key: jax.Array | None = None
     batch_size: int | None = dataclasses.field(default=None, metadata={"static": True})
     mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
@@ -62,9 +62,11 @@ class BlackBox:
             The answers ỹ, (B, K), and the `Audit` with the clean posteriors.
 
         Raises:
-            ValueError: for images of a wrong rank, dtype or range, a random defense without a key, or a surrogate with
-                another number of classes than the victim.
+            ValueError: for images of a wrong rank, dtype or range, a random defense without a key, a surrogate with
+                another number of classes than the victim, or a defense with memory.
         """
+        if perturbation.remembers(self.defense):
+            raise ValueError(f"{type(self.defense).__name__} remembers its answers: ask it in a session()")
         perturbation.check_images(images)
         perturbation.check_key(self.defense, self.key)
         if self.mesh is not None:
@@ -74,9 +76,50 @@ class BlackBox:
             perturbation.report_outside(int(outside), len(images))
         return answers, audit
 
+    def session(self) -> "Ask":
+        """The owner's view of one user's queries: images in, answers and audit out.
+
+        A defense with memory begins with none and keeps it from batch to batch; any other answers as the box does.
+        """
+        return Session(self) if perturbation.remembers(self.defense) else self
+
     def api(self) -> API:
-        """The attacker's view: images in, answers out."""
-        return lambda images: self(images)[0]
+        """The attacker's view, a session of its own: images in, answers out."""
+        ask = self.session()
+        return lambda images: ask(images)[0]
+
+
+Ask = Callable[[jax.Array], tuple[jax.Array, Audit]]
+"""Images (B, H, W, C) in, answers (B, K) and audit out."""
+
+
+class Session:
+    """One user's queries to a victim whose defense has a memory, answered in their order.
+
+    ỹ_i, s_i = defense(y_i, Query(x_i, key_i), s_{i−1}), s_0 = defense.init(); how the queries are cut into batches
+    changes nothing. The memory is replaced when a batch has been answered, and not if it was refused.
+
+    Args:
+        box: the victim and its defense.
+
+    Raises:
+        ValueError: for a defense without memory.
+    """
+
+    def __init__(self, box: BlackBox) -> None:
+        if not perturbation.remembers(box.defense):
+            raise ValueError(f"{type(box.defense).__name__} has no memory: ask the black box itself")
+        self._box = box
+        self.state = cast(StatefulDefense[Any], box.defense).init()
+
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, Audit]:
+        """Answer a batch of queries: the answers ỹ, (B, K), and the `Audit`; refuses what the black box does."""
+        _, audit = dataclasses.replace(self._box, defense=UNDEFENDED)(images)
+        defense = cast(StatefulDefense[Any], self._box.defense)
+        answers, self.state = perturbation.perturb_sequence(
+            defense, self.state, audit.probs, images, key=self._box.key, check=False
+        )
+        return answers, audit
 
 
 @jax.jit

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax.distance import L1
-from pp_jax.perturbation import perturb
-from pp_jax.types import Defense
+from pp_jax.perturbation import perturb, perturb_sequence, remembers
+from pp_jax.types import Defense, StatefulDefense
 
 Cost = Callable[[jax.Array, jax.Array], jax.Array]
 """`cost(probs, answers) -> scalar`: what the answers (N, K) to clean posteriors (N, K) cost their owner."""
@@ -28,7 +28,7 @@ class Calibrated:
             it.
     """
 
-    defense: Defense
+    defense: Defense | StatefulDefense[Any]
     strength: float
     cost: float
     target: float
@@ -52,7 +52,7 @@ def accuracy_loss(labels: Any) -> Cost:
 
 
 def calibrate(
-    family: Callable[[jax.Array], Defense],
+    family: Callable[[jax.Array], Defense | StatefulDefense[Any]],
     probs: Any,
     images: Any,
     *,
@@ -71,7 +71,8 @@ def calibrate(
     strength; where it does not (random noise on few queries), what is found stays within the target all the same.
 
     Args:
-        family: a defense for each strength, as `lambda epsilon: MAD(network, params, epsilon)`.
+        family: a defense for each strength, as `lambda epsilon: MAD(network, params, epsilon)`; one with memory answers
+            the queries in their order, beginning with none.
         probs: clean posteriors of held-out queries, (N, K).
         images: these queries, (N, H, W, C).
         target: what the defense may cost, at least 0.
@@ -96,7 +97,11 @@ def calibrate(
     probs = jnp.asarray(probs)
 
     def costs(strength: float) -> float:
-        answers = perturb(family(jnp.float32(strength)), probs, images, key=key, batch_size=batch_size)
+        defense: Any = family(jnp.float32(strength))
+        if remembers(defense):
+            answers, _ = perturb_sequence(defense, defense.init(), probs, images, key=key)
+        else:
+            answers = perturb(defense, probs, images, key=key, batch_size=batch_size)
         return float(cost(probs, answers))
 
     best, spent = low, costs(low)

@@ -165,6 +165,11 @@ def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Arra
     return jax.lax.map(lambda rows: function(*rows), arrays, batch_size=batch_size)
 
 
+def remembers(defense: Any) -> bool:
+    """Whether a defense has a memory, which is to be threaded from query to query."""
+    return hasattr(defense, "init")
+
+
 def check_key(defense: Defense | StatefulDefense[Any], key: jax.Array | None) -> None:
     """Refuse a random defense without a key.
 

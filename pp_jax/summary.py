@@ -22,13 +22,16 @@ _LABELS = {
     "grad2": "GRAD²",
     "grad2_argmax": "GRAD²-argmax",
     "modelguard_w": "ModelGuard-W",
+    "modelguard_s": "ModelGuard-S",
+    "misinformation": "adaptive misinformation",
+    "edm": "EDM",
     "dcp": "DCP",
     "bdpl": "BDPL",
     "high_confidence": "cut-off",
 }
-_SYMBOLS = {"epsilon": "ε", "beta": "β", "gamma": "γ", "alpha": "α", "sigma": "σ"}
+_SYMBOLS = {"epsilon": "ε", "beta": "β", "gamma": "γ", "alpha": "α", "sigma": "σ", "tau": "τ"}
 # What a sweep usually varies, most telling first.
-_STRENGTHS = ("epsilon", "beta", "radius", "k", "decimals", "zone", "cutoff")
+_STRENGTHS = ("epsilon", "beta", "radius", "k", "decimals", "zone", "cutoff", "tau")
 
 _MEASURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "victim_accuracy": lambda result: result.get("victim_accuracy"),

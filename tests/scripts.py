@@ -35,10 +35,10 @@ def stripes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.uint8), labels
 
 
-def prepare_stripes(folder: Path) -> Path:
-    """A data directory with the stripes prepared in it."""
+def prepare_stripes(folder: Path, *, name: str = "stripes") -> Path:
+    """A data directory with the stripes prepared in it, under any name."""
     raw = Raw({"train": stripes(400, 0), "test": stripes(100, 1)}, ("top", "right", "bottom", "left"))
-    spec = Spec("stripes", "1.0.0", (None, None, 1), "For tests.", make=lambda track: raw)
+    spec = Spec(name, "1.0.0", (None, None, 1), "For tests.", make=lambda track: raw)
     data.prepare(spec, data_dir=folder)
     return folder
 

@@ -1,0 +1,133 @@
+"""Thieves of the experiments who trust some answers, or none: which lessons they take, and what they refuse."""
+
+import importlib
+import sys
+import types
+
+import numpy as np
+import pytest
+from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
+
+from pp_jax import records
+
+NEW = ("confident", "s4l", "mixmatch")
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """Imports a script of the experiments."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield importlib.import_module
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return prepare_stripes(tmp_path_factory.mktemp("data"))
+
+
+def attack(scripts, **changes):
+    """An attack on the pool of stripes."""
+    return scripts("attackers").Attack(**({"pool": "stripes", "budget": 160, "epochs": 2} | changes))
+
+
+@pytest.mark.parametrize(
+    ("share", "rows"),
+    [(0.5, [1, 3]), (0.25, [1]), (0.01, [1]), (1.0, [0, 1, 2, 3])],
+)
+def test_a_confident_thief_keeps_the_most_certain_answers_in_their_order(scripts, share, rows):
+    answers = np.array([[0.4, 0.6], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
+    np.testing.assert_array_equal(scripts("recovering").most_certain(answers, share=share), rows)
+
+
+def test_of_labels_alone_the_first_half_is_kept(scripts):
+    rows = scripts("recovering").most_certain(np.eye(3)[[2, 0, 1, 1, 0]], share=0.5)
+    np.testing.assert_array_equal(rows, [0, 1])
+
+
+def test_a_confident_thief_learns_labels_of_few_images(scripts):
+    config = types.SimpleNamespace(attack=attack(scripts, labels="confident"), defense=scripts("defenses").Defense())
+    answers = np.array([[0.4, 0.6], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
+    images, classes = scripts("recovering").lessons(config, None, np.arange(4), answers)
+    np.testing.assert_array_equal(images, [1, 3])
+    np.testing.assert_array_equal(classes, [0, 1])
+
+
+def test_unasked_images_are_new_distinct_and_drawn_by_the_key(scripts):
+    import jax
+
+    unasked = scripts("recovering").unasked
+    pool = np.arange(20, dtype=np.uint8).reshape(10, 1, 2, 1)
+    pool[9] = pool[0]  # a copy of one whose answer is known
+    few, again, other = (unasked(jax.random.key(seed), pool, pool[:4], most=3) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(few, again)
+    assert not np.array_equal(few, other)
+    every = unasked(jax.random.key(0), pool, pool[:4], most=100)
+    np.testing.assert_array_equal(every, pool[4:9])
+    with pytest.raises(ValueError, match="no image of the pool is left"):
+        unasked(jax.random.key(0), pool, pool, most=3)
+
+
+def test_grey_images_are_never_mirrored(scripts):
+    import jax
+
+    lopsided = np.zeros((8, 8, 1), np.uint8)
+    lopsided[3:5, 3:5, 0] = [[9, 0], [9, 9]]
+    mirror = lopsided[:, ::-1]
+    change = scripts("recovering").changes(lopsided.shape)
+    shifts = {np.roll(mirror, (row, column), (0, 1)).tobytes() for row in range(-2, 3) for column in range(-2, 3)}
+    seen = {np.asarray(change(key, lopsided)).tobytes() for key in jax.random.split(jax.random.key(0), 40)}
+    assert len(seen) > 5
+    assert not seen & shifts
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": "s4l", "name": "jbda"}, "name is jbda: must be knockoff or knockoff_adaptive where labels is s4l"),
+        ({"labels": "s4l", "name": "online"}, "name is online: must be knockoff"),
+        ({"labels": "mixmatch", "augmentation": "cifar"}, "augmentation is cifar: must be none"),
+        ({"labels": "mixmatch", "warm_start": "mnist"}, "warm_start is mnist: must be None"),
+        ({"labels": "s4l", "validation": 0.1}, "validation is 0.1: must be 0.0 where labels is s4l"),
+        ({"labels": "confident", "confident_share": 0.0}, "confident_share is 0.0: must be above 0 and at most 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(scripts, changes, message):
+    with pytest.raises(ValueError, match=message):
+        attack(scripts, **changes).check()
+
+
+def test_records_know_a_confident_thief_by_its_share_and_others_as_before(scripts):
+    assert "confident_share" not in attack(scripts).settings()
+    assert attack(scripts, labels="confident").settings()["confident_share"] == 0.5
+
+
+@pytest.mark.parametrize("labels", NEW)
+def test_only_plain_answers_are_learnt_in_one_program(scripts, labels):
+    undefended = scripts("defenses").Defense("none")
+    config = types.SimpleNamespace(attack=attack(scripts, labels=labels), defense=undefended)
+    assert not scripts("theft").batchable(config)
+    assert scripts("recovering").possible(labels, undefended)
+
+
+def test_a_thief_who_asks_about_the_whole_pool_has_nothing_left_to_learn_from(scripts):
+    check_left, chosen = scripts("recovering").check_left, attack(scripts, labels="s4l", budget=400)
+    check_left(chosen, range(401))
+    check_left(attack(scripts, labels="soft", budget=400), range(400))
+    with pytest.raises(ValueError, match="budget is 400: must be below 400, the images of stripes"):
+        check_left(chosen, range(400))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", [*NEW, "smoothing", "ddae"])
+def test_every_thief_learns(labels, data_dir, tmp_path):
+    options = ("--runs", tmp_path, *SMALL, *THEFT, "--attack.epochs", "6", "--attack.labels", labels)
+    defense = ("--defense.name", "mad", "--defense.epsilon", ".2")
+    status, text = script("steal.py", *options, *defense, data_dir=data_dir)
+    assert status == 0, text
+    (record,) = records.load_all(tmp_path / "steal", kind="tradeoff")
+    assert record.config["attack"]["labels"] == labels
+    assert record.result["attacker_accuracy"] > 0.6  # chance is .25
+    # A mean over changed copies is not within the defense's reach of the image's own posterior.
+    assert labels == "smoothing" or 0 < record.result["query_l1"]["max"] <= 0.2 + 1e-6
+    assert not list(tmp_path.rglob("*.partial"))
