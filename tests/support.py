@@ -6,8 +6,15 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def quick(cases, *places):
+    """Cases for `parametrize` of which only those at some places run in `make test`; the others are slow tests."""
+    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=() if place in places else pytest.mark.slow) for place, case in enumerate(cases)]
 
 
 @functools.cache

@@ -135,6 +135,7 @@ def test_plot_draws_again_from_the_records_alone(data_dir, runs, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"tradeoff.png", "report.html", "tradeoff.md"}
 
 
+@pytest.mark.slow
 def test_steal_is_one_cell(data_dir, runs):
     defense = ("--defense.name", "top_1")
     status, text = script("steal.py", "--runs", runs, *SMALL, *THEFT, *defense, data_dir=data_dir)

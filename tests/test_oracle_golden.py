@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import golden
+from support import golden, quick
 
 from pp_jax import distance, objective, oracle
 from pp_jax.gram import Dense, Identity, LastLayer, jacobian
@@ -91,7 +91,7 @@ def _far(classes, surrogate, points):
     return np.linalg.norm(FILE[f"K{classes}/{surrogate}/p"] - points, axis=-1) > 1e-2
 
 
-@pytest.mark.parametrize("dense", [False, True], ids=["LastLayer", "Dense"])
+@pytest.mark.parametrize("dense", quick([False, True], 0), ids=["LastLayer", "Dense"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(("classes", "surrogate", "name"), CASES)
 def test_oracle_chooses_the_published_point(classes, surrogate, name, dtype, dense):

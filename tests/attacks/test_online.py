@@ -60,7 +60,13 @@ def _assert_close(one, other, **tolerance):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [optax.sgd(0.1), optax.sgd(0.1, momentum=0.5), optax.adam(0.001)], ids=["sgd", "momentum", "adam"]
+    "optimizer",
+    [
+        pytest.param(optax.sgd(0.1), marks=pytest.mark.slow),
+        optax.sgd(0.1, momentum=0.5),
+        pytest.param(optax.adam(0.001), marks=pytest.mark.slow),
+    ],
+    ids=["sgd", "momentum", "adam"],
 )
 def test_fixed_is_collecting_and_then_training_in_the_same_order(optimizer):
     box, images = _box(), IMAGES[:22]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import nets
 import numpy as np
 import pytest
-from support import golden, linear_logits, linear_params
+from support import golden, linear_logits, linear_params, quick
 
 from pp_jax import gram, models
 from pp_jax.gram.contractions import by_positions
@@ -45,7 +45,7 @@ def assert_same(actual, expected, rtol):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("body", nets.BODIES, ids=lambda body: body.__name__)
+@pytest.mark.parametrize("body", quick(nets.BODIES, 3, 6, 11), ids=lambda body: body.__name__)
 def test_is_the_jacobian_in_float64(body):
     with jax.enable_x64(True):
         assert_same(*both(*problem(body, jnp.float64)), rtol=1e-10)
@@ -133,14 +133,14 @@ def known(body):
 
 
 @pytest.mark.parametrize(
-    "body", [f for f in nets.BODIES if f not in nets.NOT_ALL_KNOWN], ids=lambda body: body.__name__
+    "body", quick([f for f in nets.BODIES if f not in nets.NOT_ALL_KNOWN], 1), ids=lambda body: body.__name__
 )
 def test_ordinary_layers_never_need_the_fallback(body):
     assert not known(body)[1]
 
 
 @pytest.mark.parametrize(
-    ("body", "expected"), nets.NOT_ALL_KNOWN.items(), ids=lambda value: getattr(value, "__name__", "")
+    ("body", "expected"), quick(nets.NOT_ALL_KNOWN.items(), 0), ids=lambda value: getattr(value, "__name__", "")
 )
 def test_a_parameter_with_another_use_or_an_unknown_layer_is_differentiated_in_full(body, expected):
     assert {path.removeprefix("params/") for path in known(body)[0]} == expected
@@ -189,6 +189,7 @@ def test_a_batch_takes_hardly_more_memory_than_an_image():
     assert temporary(16) < 2**31
 
 
+@pytest.mark.slow
 def test_an_answer_does_not_depend_on_the_batch():
     """The loop runs the same program for every image: equal to the last bit, beside whatever other images."""
     network = models.lenet(10)
@@ -213,6 +214,7 @@ def test_a_stack_of_surrogates_maps_with_its_images():
     assert_same(crossed[jnp.arange(3), jnp.arange(3)], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_kernel_of_the_matrix_is_the_posterior():
     """M p = 0 (the score has mean zero), M is symmetric and positive semi-definite."""
     with jax.enable_x64(True):

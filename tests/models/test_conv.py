@@ -17,11 +17,11 @@ ONE_AXIS = {"window_strides": (1,), "dimension_numbers": ("NWC", "WIO", "NWC")}
 GEOMETRIES = [
     # images, kernel, strides, padding, kernel dilation
     pytest.param((2, 12, 12, 20), (5, 5, 20, 50), (1, 1), "VALID", (1, 1), id="lenet"),
-    pytest.param((3, 2, 2, 64), (3, 3, 64, 32), (1, 1), "SAME", (1, 1), id="vgg-last-block"),
+    pytest.param((3, 2, 2, 64), (3, 3, 64, 32), (1, 1), "SAME", (1, 1), id="vgg-last-block", marks=pytest.mark.slow),
     pytest.param((2, 32, 32, 3), (7, 7, 3, 8), (2, 2), ((3, 3), (3, 3)), (1, 1), id="resnet-stem"),
-    pytest.param((2, 10, 11, 3), (3, 2, 3, 4), (2, 3), "SAME", (1, 1), id="uneven"),
+    pytest.param((2, 10, 11, 3), (3, 2, 3, 4), (2, 3), "SAME", (1, 1), id="uneven", marks=pytest.mark.slow),
     pytest.param((2, 11, 9, 3), (3, 3, 3, 4), (1, 2), ((2, 1), (0, 3)), (2, 3), id="dilated"),
-    pytest.param((1, 200, 200, 8), (3, 3, 8, 2), (1, 1), "SAME", (1, 1), id="large"),
+    pytest.param((1, 200, 200, 8), (3, 3, 8, 2), (1, 1), "SAME", (1, 1), id="large", marks=pytest.mark.slow),
 ]
 
 
@@ -54,6 +54,7 @@ def test_values_and_derivatives_are_those_of_the_plain_convolution(image, kernel
         close(actual, expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(data=st.data())
 def test_any_geometry_agrees_with_the_plain_convolution(data):

@@ -5,6 +5,8 @@ import socket
 import children
 import pytest
 
+pytestmark = pytest.mark.slow  # two processes begin by importing JAX
+
 
 def _free_port():
     """A port that nobody listens on at the moment."""

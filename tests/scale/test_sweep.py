@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import Linear, blobs, linear_logits, linear_params
+from support import Linear, blobs, linear_logits, linear_params, quick
 
 from pp_jax import MAD, BlackBox, RandomNoise, Rounding, attacks, augmentation, chain, models, sweep, training
 
@@ -64,7 +64,9 @@ def test_one_after_another_is_what_collect_and_fit_do_bit_for_bit():
         chex.assert_trees_all_equal(stolen.params, params)
 
 
-@pytest.mark.parametrize("options", [{"way": "vmap"}, {"way": "chunk", "memory": 3}, {"way": "chunk", "memory": 1}])
+@pytest.mark.parametrize(
+    "options", quick([{"way": "vmap"}, {"way": "chunk", "memory": 3}, {"way": "chunk", "memory": 1}], 1)
+)
 def test_thefts_at_once_are_those_one_after_another_up_to_rounding(options):
     if "memory" in options:
         options = options | {"memory": options["memory"] * each_needs() + 1}

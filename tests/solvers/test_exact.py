@@ -52,9 +52,9 @@ def solver(keep_argmax, **options):
     ("size", "rule", "form"),
     [
         (5, "free", "dense"),
-        (7, "free", "dense"),
         (7, "free", "last"),
-        (5, "top1", "dense"),
+        pytest.param(7, "free", "dense", marks=pytest.mark.slow),
+        pytest.param(5, "top1", "dense", marks=pytest.mark.slow),
         pytest.param(3, "free", "dense", marks=pytest.mark.slow),
         pytest.param(3, "top1", "dense", marks=pytest.mark.slow),
         pytest.param(7, "top1", "dense", marks=pytest.mark.slow),
