@@ -33,7 +33,15 @@ from machines import Machines
 from surrogates import Surrogate
 from train_victim import Victim
 
-ATTACKERS: tuple[Labels, ...] = ("soft", "top1", "partial_bayes", "ddae_plus", "inverted")
+ATTACKERS: tuple[Labels, ...] = (
+    "soft",
+    "top1",
+    "confident",
+    "partial_bayes",
+    "ddae_plus",
+    "inverted",
+    "relabelled",
+)
 L1_TOLERANCE = 0.05
 _UNTOLD = ("outliers", "network_epochs", "members", "capacity")  # alike in the whole race
 
@@ -199,17 +207,24 @@ def entered(config: Config) -> list[Start]:
     for l1 in config.l1:
         for name in filter(_turned, config.defenses):
             defense, found = families.calibrated(name, _held_out(config, name), target=l1)
-            listed.append(Start(Entrant.of(defense), l1, found.met))
+            full = _full(name, found)
+            note = f"full strength, costs {found.cost:.2f}" if full else ""
+            listed.append(Start(Entrant.of(defense), None if full else l1, found.met or full, note))
     for points in config.accuracy_loss:
         for name in filter(_turned, config.defenses):
             defense, found = families.calibrated(name, _held_out(config, name, labelled=True), target=points / 100)
-            full = not found.met and found.strength == families.FAMILIES[name].high
+            full = _full(name, found)
             note = f"full strength, loses {100 * found.cost:.1f} points" if full else f"may lose {points:g} points"
             listed.append(Start(Entrant.of(defense), None, found.met or full, note))
     for name in filter(_turned, config.defenses if config.published else ()):
         if (reported := families.published(name)) is not None:
             listed.append(Start(Entrant.of(reported), note="published"))
     return [start._replace(note=_told(start)) for start in listed]
+
+
+def _full(name: Name, found: Any) -> bool:
+    """Whether a family cannot cost as much as it may, and races at its full strength."""
+    return not found.met and bool(found.strength == families.FAMILIES[name].high)
 
 
 def _turned(name: Name) -> bool:

@@ -21,6 +21,7 @@ Labels = Literal[
     "ddae_plus",
     "inverted",
     "inverted_weights",
+    "relabelled",
 ]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
 JACOBIAN: tuple[Name, ...] = ("jbda", "jb_self", "jb_topk")

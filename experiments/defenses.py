@@ -32,6 +32,7 @@ Name = Literal[
     "misinformation",
     "edm",
     "modelguard_s",
+    "keyed_swap",
 ]
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -49,6 +50,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "misinformation": ("tau", "network_epochs"),
     "edm": ("outliers", "network_epochs", "members"),
     "modelguard_s": ("epsilon", "capacity"),
+    "keyed_swap": ("share", "probability"),
 }
 
 _ALONE = Beside()
@@ -94,6 +96,10 @@ class Defense:
     """Adaptive misinformation and EDM: passes over the victim's data for their own networks."""
     members: int = 5
     """EDM: models."""
+    share: float = 0.02
+    """Keyed swap: level of significance below which a query counts as strange."""
+    probability: float = 0.5
+    """Keyed swap: how often a strange query is answered with the classes of a pair exchanged."""
     capacity: int = 1024
     """ModelGuard-S: answers remembered for each class."""
 
@@ -105,6 +111,8 @@ class Defense:
 
     def needs(self) -> Needs | None:
         """The networks of its own, if it has any."""
+        if self.name == "keyed_swap":
+            return Needs("novelty", epochs=0)
         if self.name == "misinformation":
             return Needs("misinformation", self.network_epochs)
         return Needs("edm", self.network_epochs, self.outliers, self.members) if self.name == "edm" else None
@@ -157,6 +165,7 @@ class Defense:
             "high_confidence": lambda: defenses.HighConfidence(self.cutoff),
             "misinformation": lambda: defenses.AdaptiveMisinformation(beside.network, beside.params, self.tau),
             "edm": lambda: defenses.EDM(beside.network, beside.params),
+            "keyed_swap": lambda: defenses.KeyedSwap(beside.novelty, beside.partners(), self.share, self.probability),
             "modelguard_s": lambda: defenses.ModelGuardS(self.epsilon, beside.classes, self.capacity),
         }
         return makers[self.name]()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import train_victim
 from attackers import SEMI, Attack, Labels
 from defenses import Defense
+from train_defense import Beside
 
 if TYPE_CHECKING:
     from steal import Config
@@ -17,6 +18,8 @@ COPIES = 3
 """Changed copies of an image that a smoothing thief averages over."""
 DDAE_PAIRS, DDAE_EPOCHS = 20_000, 40
 """D-DAE+: pairs and epochs of its recovery network, a fifth of what is published: seconds in place of minutes."""
+RELABELLINGS = 2
+"""Thieves that a relabelling thief trains before the one that it keeps."""
 DDAE_SHADOWS = 4
 """Shadow models of D-DAE, a fifth of what is published, for the same reason."""
 S4L_WEIGHT, MIXMATCH_WEIGHT = 0.3, 1.0
@@ -35,6 +38,7 @@ NAMES: dict[Labels, str] = {
     "ddae_plus": "D-DAE+",
     "inverted": "inversion",
     "inverted_weights": "inversion, weights known",
+    "relabelled": "relabelling",
 }
 _SHADOWED = 500  # queries that each shadow model answers
 _TOWARDS_VERTEX = ("mad", "least_likely", "next_class", "constant_class", "second_likeliest")
@@ -56,6 +60,8 @@ def possible(labels: Labels, defense: Defense) -> bool:
         return raising and defense.distance == "l1" and defense.ending == "line_search"
     if labels == "inverted_weights":
         return possible("inverted", defense) and defense.name == "mad"
+    if labels == "relabelled":
+        return defense.name == "keyed_swap"
     return defense.name != "none"
 
 
@@ -116,7 +122,10 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     if labels == "inverted":
         return inverted
     key, own = jax.random.split(jax.random.fold_in(at.attack_key, 2))
-    presumed = defense.build(at.thief, at.thief.init(own, at.pool.image_shape))
+    # What only the defender has, as the gate of a keyed swap, the thief does without.
+    presumed = defense.build(at.thief, at.thief.init(own, at.pool.image_shape), Beside(answers.shape[1]))
+    if labels == "relabelled":
+        return _relabelled(config, at, images, answers, presumed.partners, key)
     seen = images if hasattr(presumed, "surrogate") else None
     if labels == "partial_bayes":
         return recovery.partial_bayes(key, answers, presumed, images=seen, centres=inverted)
@@ -126,6 +135,29 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
             key, answers, presumed, images=seen, centres=inverted, samples=DDAE_PAIRS, recipe=recipe
         )
     return _from_shadows(config, at, images, answers, presumed, keys=(key, own))
+
+
+def _relabelled(config: Config, at: Scene, images: Any, answers: Any, partners: Any, key: Any) -> Any:
+    """Targets against a keyed swap of known pairs: each pair's mass, divided as a thief who learnt so far divides it.
+
+    The queries that passed for familiar were answered truly and tip the balance, which relabelling amplifies.
+    """
+    import jax
+    import numpy as np
+
+    from pp_jax import metrics, training
+
+    pairs = np.asarray(partners)
+    learnt = answers
+    for number in range(RELABELLINGS):
+        own = jax.random.fold_in(key, number)
+        guesses = metrics.predict(at.thief, training.fit(own, at.thief, images, learnt, config.attack.recipe()), images)
+        apart = pairs != np.arange(len(pairs))
+        mass = np.where(apart, answers + answers[:, pairs], answers)
+        within = np.where(apart, guesses / np.maximum(guesses + guesses[:, pairs], 1e-12), 1)
+        learnt = mass * within
+        learnt /= learnt.sum(axis=1, keepdims=True)
+    return learnt
 
 
 def _from_shadows(config: Config, at: Scene, images: Any, answers: Any, presumed: Any, *, keys: Any) -> Any:

@@ -22,6 +22,8 @@ import tyro
 from train_victim import Victim
 
 FOLDER = "networks"
+GATE_IMAGES = 20_000
+"""Training images that a gate is fitted to, at most."""
 DIVERSITY_WEIGHT = 1.0
 """Of the diversity loss beside the cross-entropies of EDM's models."""
 _SEED = 1000  # added to the victim's: the networks must not begin where it began
@@ -32,13 +34,13 @@ class Needs:
     """Networks that a defense is made of.
 
     Attributes:
-        kind: one that avoids the true class, or several that disagree on outliers.
+        kind: one that avoids the true class, several that disagree on outliers, or the victim's own, fitted.
         epochs: passes over the victim's data.
         outliers: data set that an ensemble is to disagree on.
         members: models of an ensemble.
     """
 
-    kind: Literal["misinformation", "edm"]
+    kind: Literal["misinformation", "edm", "novelty"]
     epochs: int = 2
     outliers: str | None = None
     members: int = 1
@@ -59,11 +61,21 @@ class Beside:
         classes: K.
         network: the architecture of what was trained.
         params: its parameters; of an ensemble with a leading axis.
+        novelty: what tells strange queries from the victim's own.
     """
 
     classes: int = 2
     network: Any = None
     params: Any = None
+    novelty: Any = None
+
+    def partners(self) -> Any:
+        """Pairs of classes."""
+        import jax
+
+        from pp_jax.defenses import keyed_swap
+
+        return keyed_swap.random_partners(jax.random.key(_SEED), self.classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +176,8 @@ def beside(needs: Needs | None, victim: Victim, runs: Path, data_dir: Path | Non
     test = data.load(victim.dataset, "test", data_dir=data_dir)
     if needs is None:
         return Beside(test.num_classes)
+    if needs.kind == "novelty":
+        return Beside(test.num_classes, novelty=_novelty(victim, runs, data_dir))
     network = train_victim.network_for(victim.model, test.num_classes, test.image_shape)
     trained = Ensemble(network, needs.members) if needs.kind == "edm" else network
     like = jax.eval_shape(lambda: trained.init(jax.random.key(0), test.image_shape))
@@ -173,6 +187,20 @@ def beside(needs: Needs | None, victim: Victim, runs: Path, data_dir: Path | Non
     settings = {"networks": needs.settings(), "victim": origin}
     make = functools.partial(_make, needs, victim, trained, test, data_dir)
     return Beside(test.num_classes, network, keeping.kept(runs / FOLDER, settings, like, make, kind="networks"))
+
+
+def _novelty(victim: Victim, runs: Path, data_dir: Path | None) -> Any:
+    """The gate of a victim: a forward pass over some of its training images, so quick that it is not kept."""
+    import jax
+    import numpy as np
+
+    from pp_jax import data, novelty
+
+    trained = train_victim.run(train_victim.Config(victim, runs, data_dir))
+    train = data.load(victim.dataset, "train", data_dir=data_dir)
+    train = train if victim.train_size is None else train.take(victim.train_size)
+    rows = np.asarray(jax.random.permutation(jax.random.key(_SEED), len(train)))[:GATE_IMAGES]
+    return novelty.fit(trained.network, trained.params, train.images[rows], train.labels[rows])
 
 
 def _make(needs: Needs, victim: Victim, network: Any, test: Any, data_dir: Path | None) -> keeping.Made:

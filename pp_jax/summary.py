@@ -25,13 +25,14 @@ _LABELS = {
     "modelguard_s": "ModelGuard-S",
     "misinformation": "adaptive misinformation",
     "edm": "EDM",
+    "keyed_swap": "keyed swap",
     "dcp": "DCP",
     "bdpl": "BDPL",
     "high_confidence": "cut-off",
 }
 _SYMBOLS = {"epsilon": "ε", "beta": "β", "gamma": "γ", "alpha": "α", "sigma": "σ", "tau": "τ"}
 # What a sweep usually varies, most telling first.
-_STRENGTHS = ("epsilon", "beta", "radius", "k", "decimals", "zone", "cutoff", "tau")
+_STRENGTHS = ("epsilon", "beta", "radius", "k", "decimals", "zone", "cutoff", "tau", "share")
 
 _MEASURES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "victim_accuracy": lambda result: result.get("victim_accuracy"),

@@ -15,6 +15,7 @@ from pp_jax import (
     distance,
     gram,
     metrics,
+    novelty,
     objective,
     oracle,
     parallel,
@@ -38,11 +39,12 @@ FUNCTIONS = [
     calibration.calibrate, calibration.mean_l1, perturb_sequence, defenses.grad2.all_ones, defenses.grad2.watermark,
     defenses.diverse.coherence, defenses.misinformation.loss, recovery.partial_bayes, recovery.ddae, recovery.ddae_plus,
     recovery.invert_mad, recovery.invert_known_mad, recovery.smoothing, recovery.fit_semi, recovery.shadow_posteriors,
+    novelty.fit, defenses.keyed_swap.random_partners,
 ]  # fmt: skip
 DEFENSES = [
     defenses.MAD, defenses.RandomNoise, defenses.ReverseSigmoid, defenses.Rounding, defenses.Top1, defenses.TopK,
     defenses.GRAD2, defenses.ModelGuardW, defenses.AdaptiveMisinformation, defenses.EDM, defenses.BDPL, defenses.DCP,
-    defenses.HighConfidence,
+    defenses.HighConfidence, defenses.KeyedSwap,
 ]  # fmt: skip
 
 

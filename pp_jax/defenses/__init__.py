@@ -1,10 +1,11 @@
 """Defenses that perturb a prediction: `defense(probs, query) -> answer`, one posterior at a time."""
 
-from pp_jax.defenses import diverse, grad2, misinformation
+from pp_jax.defenses import diverse, grad2, keyed_swap, misinformation
 from pp_jax.defenses.boundary import BDPL
 from pp_jax.defenses.composition import Chain, chain
 from pp_jax.defenses.diverse import EDM
 from pp_jax.defenses.grad2 import GRAD2
+from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.defenses.mad import MAD
 from pp_jax.defenses.misinformation import AdaptiveMisinformation
 from pp_jax.defenses.modelguard import ModelGuardS, ModelGuardW
@@ -21,6 +22,7 @@ __all__ = [
     "AdaptiveMisinformation",
     "Chain",
     "HighConfidence",
+    "KeyedSwap",
     "ModelGuardS",
     "ModelGuardW",
     "RandomNoise",
@@ -31,5 +33,6 @@ __all__ = [
     "chain",
     "diverse",
     "grad2",
+    "keyed_swap",
     "misinformation",
 ]

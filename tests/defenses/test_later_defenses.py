@@ -9,7 +9,7 @@ import pytest
 from support import broken_promises, budgets, golden, hard_posteriors, surrogate_logits
 
 from pp_jax import ReverseSigmoid, TopK, chain, perturb, simplex
-from pp_jax.defenses import BDPL, DCP, EDM, GRAD2, AdaptiveMisinformation, HighConfidence, ModelGuardW
+from pp_jax.defenses import BDPL, DCP, EDM, GRAD2, AdaptiveMisinformation, HighConfidence, KeyedSwap, ModelGuardW
 from pp_jax.perturbation import check_key
 from pp_jax.types import Query
 
@@ -43,6 +43,7 @@ OTHERS = {
     "DCP": (lambda x, k: DCP(x), False),
     "EDM": (lambda x, k: EDM(_shifted, x * jnp.arange(3.0 * k).reshape(3, k)), False),
     "HighConfidence": (lambda x, k: HighConfidence(x), True),
+    "KeyedSwap": (lambda x, k: KeyedSwap(None, jnp.arange(k)[::-1], 1.0, x), False),
 }
 ALL = {name: make for name, (make, _) in (WITHIN_A_BUDGET | OTHERS).items()}
 ROWS = {2: 1500, 10: 3000, 40: 400}
@@ -125,7 +126,7 @@ def test_another_number_does_not_retrace(name):
 
     answers = [np.asarray(answer(ALL[name](x, CLASSES))) for x in jnp.float32([0.01, 0.5, 0.9])]
     assert len(traces) == 1
-    assert name == "BDPL" or any((a != answers[0]).any() for a in answers)
+    assert name in ("BDPL", "KeyedSwap") or any((a != answers[0]).any() for a in answers)
 
 
 def test_all_compose_in_one_chain():
@@ -144,7 +145,7 @@ def test_all_compose_in_one_chain():
 @pytest.mark.parametrize("name", ALL)
 def test_only_the_random_ones_ask_for_a_key(name):
     defense = ALL[name](0.5, CLASSES)
-    assert defense.random == (name in ("BDPL", "EDM"))
+    assert defense.random == (name in ("BDPL", "EDM", "KeyedSwap"))
     if defense.random:
         with pytest.raises(ValueError, match="it needs key"):
             check_key(defense, None)

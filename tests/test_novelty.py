@@ -1,0 +1,70 @@
+"""The gate: how rarely it takes the victim's own images for strange, and how often others."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import blobs, linear_logits, linear_params
+
+from pp_jax import novelty
+
+
+@dataclasses.dataclass(frozen=True)
+class Victim:
+    """A linear network; its features are the pixels."""
+
+    def __call__(self, params, image):
+        return linear_logits(params, image)
+
+    def features(self, params, image):
+        del params
+        return image.ravel()
+
+
+@pytest.fixture(scope="module")
+def gate():
+    images, labels = blobs(1, 2000)
+    return novelty.fit(Victim(), linear_params(jax.random.key(0), 36, 4), images, labels)
+
+
+def _levels(gate, images):
+    """Levels of significance of images."""
+
+    def one(image):
+        return gate.level(jax.nn.softmax(linear_logits(gate.params, image)), image)
+
+    return np.asarray(jax.jit(jax.vmap(one))(images))
+
+
+def test_a_share_between_q_and_twice_q_of_genuine_images_is_below_q(gate):
+    levels = _levels(gate, blobs(2, 4000)[0])
+    for share in (0.02, 0.1, 0.3):
+        assert share - 0.02 < (levels < share).mean() < 2 * share + 0.03
+
+
+def test_images_of_another_distribution_are_strange(gate):
+    other = np.random.default_rng(3).random((500, 6, 6, 1), np.float32)
+    assert (_levels(gate, other) < 0.02).mean() > 0.95
+
+
+def test_levels_are_those_of_the_two_scores_by_hand(gate):
+    images = blobs(4, 50)[0]
+    scores = []
+    for image in images:
+        apart = (image.ravel() - np.asarray(gate.means)) @ np.asarray(gate.whitening)
+        probs = jax.nn.softmax(linear_logits(gate.params, jnp.asarray(image)))
+        scores.append([1 - float(probs.max()), (apart**2).sum(1).min()])
+    familiar = np.asarray(gate.familiar)
+    expected = [min((row >= score).sum() for row, score in zip(familiar, pair, strict=True)) for pair in scores]
+    assert np.abs(_levels(gate, images) * (familiar.shape[1] + 1) - expected).max() <= 2
+
+
+def test_missing_classes_and_labels_are_refused():
+    images, labels = blobs(1, 40)
+    params = linear_params(jax.random.key(0), 36, 4)
+    with pytest.raises(ValueError, match="as many labels as images, at least 2, not 39 and 40"):
+        novelty.fit(Victim(), params, images, labels[:39])
+    with pytest.raises(ValueError, match=r"among the first 20 images, but \[3\] are not"):
+        novelty.fit(Victim(), params, images, np.where(labels == 3, 0, labels))
