@@ -53,7 +53,7 @@ class Config:
     victim: Victim = dataclasses.field(default_factory=Victim)
     attack: Attack = dataclasses.field(default_factory=Attack)
     """Pool, budget and training of all attackers; what they train on is given below."""
-    defenses: tuple[Name, ...] = tuple(families.FAMILIES)
+    defenses: tuple[Name, ...] = tuple(name for name in families.FAMILIES if name not in families.LOST)
     """Which families."""
     l1: tuple[float, ...] = (0.5, 0.99)
     """What each may cost: mean L1 distance of its answers to the pool."""

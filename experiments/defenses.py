@@ -33,6 +33,8 @@ Name = Literal[
     "edm",
     "modelguard_s",
     "keyed_swap",
+    "always_swapped",
+    "merged",
 ]
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -51,6 +53,8 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "edm": ("outliers", "network_epochs", "members"),
     "modelguard_s": ("epsilon", "capacity"),
     "keyed_swap": ("share", "probability"),
+    "always_swapped": ("share",),
+    "merged": ("share",),
 }
 
 _ALONE = Beside()
@@ -111,7 +115,7 @@ class Defense:
 
     def needs(self) -> Needs | None:
         """The networks of its own, if it has any."""
-        if self.name == "keyed_swap":
+        if self.name in ("keyed_swap", "always_swapped", "merged"):
             return Needs("novelty", epochs=0)
         if self.name == "misinformation":
             return Needs("misinformation", self.network_epochs)
@@ -126,6 +130,8 @@ class Defense:
             beside: number of classes and networks of the defense's own; where its parameters are to be checked and
                 nothing answered, the default will do.
         """
+        import candidates
+
         import pp_jax
         from pp_jax import defenses, gram, oracle, solvers
 
@@ -166,6 +172,8 @@ class Defense:
             "misinformation": lambda: defenses.AdaptiveMisinformation(beside.network, beside.params, self.tau),
             "edm": lambda: defenses.EDM(beside.network, beside.params),
             "keyed_swap": lambda: defenses.KeyedSwap(beside.novelty, beside.partners(), self.share, self.probability),
+            "always_swapped": lambda: defenses.KeyedSwap(beside.novelty, beside.partners(), self.share, 1.0),
+            "merged": lambda: candidates.Merged(beside.novelty, beside.partners(), self.share),
             "modelguard_s": lambda: defenses.ModelGuardS(self.epsilon, beside.classes, self.capacity),
         }
         return makers[self.name]()

@@ -66,7 +66,13 @@ FAMILIES: dict[Name, Family] = {
     "edm": Family(None, published={}),
     # Its strength is what the owner loses of genuine answers; where strange queries run out, more of it costs nothing.
     "keyed_swap": Family("share", 0.0, 0.02),
+    "always_swapped": Family(None),
+    "merged": Family(None),
 }
+
+
+LOST: tuple[Name, ...] = ("always_swapped", "merged")
+"""Tried, and worse than what came of them: they race where they are named."""
 
 
 class HeldOut(NamedTuple):

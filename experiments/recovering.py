@@ -45,6 +45,8 @@ _TOWARDS_VERTEX = ("mad", "least_likely", "next_class", "constant_class", "secon
 # They raise one class by ε/2 as well, but take it from the others in turn, not in proportion: nearly inverted.
 _RAISE_ONE = ("min_inner", "grad2")
 
+_PAIRED = ("keyed_swap", "always_swapped", "merged")
+
 # Networks that only the defender has, or answers that hang on all queries before.
 _BEYOND_REACH = ("misinformation", "edm", "modelguard_s")
 
@@ -55,13 +57,15 @@ def possible(labels: Labels, defense: Defense) -> bool:
         return True
     if defense.name in _BEYOND_REACH:
         return False
+    if labels == "inverted" and defense.name == "always_swapped":
+        return True
     if labels == "inverted":
         raising = defense.name in (*_TOWARDS_VERTEX, *_RAISE_ONE)
         return raising and defense.distance == "l1" and defense.ending == "line_search"
     if labels == "inverted_weights":
         return possible("inverted", defense) and defense.name == "mad"
     if labels == "relabelled":
-        return defense.name == "keyed_swap"
+        return defense.name in _PAIRED
     return defense.name != "none"
 
 
@@ -118,7 +122,7 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     if labels == "inverted_weights":
         return recovery.invert_known_mad(answers, images, at.box.defense)
     # For line searches towards a vertex the clean posterior is far from the answer, and near its inversion.
-    inverted = recovery.invert_mad(answers, epsilon=defense.epsilon) if possible("inverted", defense) else None
+    inverted = _inverted(answers, defense) if possible("inverted", defense) else None
     if labels == "inverted":
         return inverted
     key, own = jax.random.split(jax.random.fold_in(at.attack_key, 2))
@@ -135,6 +139,17 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
             key, answers, presumed, images=seen, centres=inverted, samples=DDAE_PAIRS, recipe=recipe
         )
     return _from_shadows(config, at, images, answers, presumed, keys=(key, own))
+
+
+def _inverted(answers: Any, defense: Defense) -> Any:
+    """The clean posteriors of a line search towards a vertex, or of pairs that nearly every query has exchanged."""
+    import numpy as np
+
+    from pp_jax.attacks import recovery
+
+    if defense.name == "always_swapped":
+        return answers[:, np.asarray(Beside(answers.shape[1]).partners())]
+    return recovery.invert_mad(answers, epsilon=defense.epsilon)
 
 
 def _relabelled(config: Config, at: Scene, images: Any, answers: Any, partners: Any, key: Any) -> Any:

@@ -65,8 +65,7 @@ class BlackBox:
             ValueError: for images of a wrong rank, dtype or range, a random defense without a key, a surrogate with
                 another number of classes than the victim, or a defense with memory.
         """
-        if perturbation.remembers(self.defense):
-            raise ValueError(f"{type(self.defense).__name__} remembers its answers: ask it in a session()")
+        perturbation.check_forgetful(self.defense)
         perturbation.check_images(images)
         perturbation.check_key(self.defense, self.key)
         if self.mesh is not None:

@@ -88,7 +88,7 @@ def fit(network: Any, params: Params, images: Any, labels: Any) -> Novelty:
     covariance += (_SHRINKAGE * np.trace(covariance) / len(covariance) + 1e-12) * np.eye(len(covariance))
     whitening = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
     fitted = jax.vmap(_scores, (0, 0, None, None))
-    scores = fitted(probs[half:], features[half:], jnp.float32(means), jnp.asarray(whitening))
+    scores = fitted(jnp.asarray(probs[half:]), jnp.asarray(features[half:]), jnp.float32(means), jnp.asarray(whitening))
     familiar = jnp.sort(scores.T, axis=1)
     return Novelty(network.features, params, jnp.float32(means), jnp.asarray(whitening), familiar)
 

@@ -43,9 +43,11 @@ def perturb(
 
     Raises:
         ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense
-            without a key, a surrogate with another number of classes, or a mesh without the axis "data".
+            without a key or one with a memory, a surrogate with another number of classes, or a mesh without the axis
+            "data".
     """
     parallel.check_mesh(mesh)
+    check_forgetful(defense)
     _check_questions(defense, probs, images, key)
     if mesh is not None:
         probs, images = parallel.spread(mesh, probs, images)
@@ -168,6 +170,17 @@ def each(function: Callable[..., Any], batch_size: int | None, *arrays: jax.Arra
 def remembers(defense: Any) -> bool:
     """Whether a defense has a memory, which is to be threaded from query to query."""
     return hasattr(defense, "init")
+
+
+def check_forgetful(defense: Any) -> None:
+    """Refuse a defense with a memory where each query is answered by itself.
+
+    Raises:
+        ValueError: naming the defense.
+    """
+    if remembers(defense):
+        name = type(defense).__name__
+        raise ValueError(f"{name} remembers its answers: ask it in a session() of its black box or by perturb_sequence")
 
 
 def check_key(defense: Defense | StatefulDefense[Any], key: jax.Array | None) -> None:

@@ -57,6 +57,7 @@ def perturb(
             while iterating, what `pp_jax.perturb` refuses, with the rows' numbers in the stream, and a source that is
             empty or changes its form. What the source raises comes through, after the answers to what came before it.
     """
+    perturbation.check_forgetful(defense)
     perturbation.check_key(defense, key)
     _check_options(batch_size, prefetch, mesh)
     defense = defense if mesh is None else parallel.place(defense, mesh)
@@ -101,6 +102,7 @@ def ask(
     Raises:
         ValueError: as `perturb` of this module, and as the black box.
     """
+    perturbation.check_forgetful(box.defense)
     perturbation.check_key(box.defense, box.key)
     _check_options(batch_size, prefetch, box.mesh)
     box = box if box.mesh is None else parallel.place(box, box.mesh)

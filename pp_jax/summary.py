@@ -26,6 +26,8 @@ _LABELS = {
     "misinformation": "adaptive misinformation",
     "edm": "EDM",
     "keyed_swap": "keyed swap",
+    "always_swapped": "strange queries always swapped",
+    "merged": "strange queries' pairs merged",
     "dcp": "DCP",
     "bdpl": "BDPL",
     "high_confidence": "cut-off",

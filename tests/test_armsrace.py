@@ -78,6 +78,13 @@ def test_what_can_be_recovered_depends_on_the_defense(scripts):
     assert not possible("inverted", defense("mad", distance="l2"))
 
 
+def test_only_pairs_are_relabelled_and_what_is_always_exchanged_is_exchanged_back(scripts):
+    possible, defense = scripts("recovering").possible, scripts("defenses").Defense
+    paired = ("keyed_swap", "always_swapped", "merged")
+    assert [possible("relabelled", defense(name)) for name in (*paired, "none", "mad")] == [True] * 3 + [False] * 2
+    assert [possible("inverted", defense(name)) for name in paired] == [False, True, False]
+
+
 def test_a_recovery_that_does_not_exist_is_refused_before_work(data_dir, tmp_path):
     options = ("--attack.labels", "inverted", "--defense.name", "reverse_sigmoid")
     status, text = script("steal.py", "--runs", tmp_path, *OPTIONS, *options, data_dir=data_dir)
@@ -113,10 +120,31 @@ def test_every_defense_meets_every_attacker(data_dir, tmp_path):
     )
     lines = (tmp_path / "race" / "armsrace.md").read_text("utf-8").splitlines()
     assert lines[2].startswith(
-        "| defense | answers | argmax | partial Bayes | D-DAE+ | inversion | worst case | defender |"
+        "| defense | answers | argmax | confident argmax | partial Bayes | D-DAE+ | inversion | relabelling | worst"
     )
     assert sum(line.startswith("| ") for line in lines) == 1 + 1 + 5
     assert (tmp_path / "race" / "armsrace.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "race" / "armsrace.html").read_text("utf-8")
     assert "data:image/png;base64," in page
     assert page.count("<tr>") == 1 + 1 + 5
+
+
+@pytest.mark.slow
+def test_paired_defenses_meet_the_thieves_who_know_the_pairs(data_dir, tmp_path):
+    options = ("--runs", tmp_path, "--seeds", "0", "--l1", ".9", "--folder", "race", "--attack.epochs", "6")
+    chosen = ("--defenses", "keyed_swap", "always_swapped", "--attackers", "soft", "inverted", "relabelled")
+    pool = ("--victim.epochs", "6")
+    status, text = script("armsrace.py", *OPTIONS, *options, *chosen, *pool, data_dir=data_dir, timeout=900)
+    assert status == 0, text
+    found = {
+        (cell.config["defense"]["name"], cell.config["attack"]["labels"]): cell.result
+        for cell in records.load_all(tmp_path / "race", kind="tradeoff")
+    }
+    # The pool is the victim's own data, so that few queries are strange: nobody is exchanged but those.
+    assert found["keyed_swap", "soft"]["query_l1"]["mean"] < 0.3
+    assert found["keyed_swap", "relabelled"]["queries"] == 160
+    assert set(found) == {
+        ("none", "soft"),
+        *(("keyed_swap", labels) for labels in ("soft", "relabelled")),
+        *(("always_swapped", labels) for labels in ("soft", "inverted", "relabelled")),
+    }

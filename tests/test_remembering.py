@@ -11,7 +11,7 @@ import pytest
 from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
 from support import Linear, linear_logits, linear_params
 
-from pp_jax import MAD, BlackBox, attacks, calibration, records
+from pp_jax import MAD, BlackBox, attacks, calibration, perturb, records, stream
 from pp_jax.attacks import recovery
 from pp_jax.blackbox import Session
 from pp_jax.defenses import EDM, ModelGuardS, diverse
@@ -66,6 +66,14 @@ def test_a_refused_batch_changes_no_memory():
 def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match=r"ModelGuardS remembers its answers: ask it in a session\(\)"):
         BOX(IMAGES)
+    clean = BlackBox(linear_logits, PARAMS)(IMAGES)[0]
+    for answers in (
+        lambda: perturb(GUARD, clean, IMAGES, key=BOX.key),
+        lambda: next(stream.perturb(GUARD, [(clean, IMAGES)], key=BOX.key)),
+        lambda: next(stream.ask(BOX, IMAGES)),
+    ):
+        with pytest.raises(ValueError, match=r"ModelGuardS remembers its answers: .* or by perturb_sequence"):
+            answers()
     plain = BlackBox(linear_logits, PARAMS, MAD(linear_logits, PARAMS, 0.5))
     assert plain.session() is plain
     with pytest.raises(ValueError, match="MAD has no memory: ask the black box itself"):
@@ -117,6 +125,7 @@ def test_a_misled_network_avoids_the_label(scripts):
     assert (np.asarray(probs)[np.arange(len(labels)), labels] < 0.1).all()
 
 
+@pytest.mark.slow
 def test_an_exposed_victim_is_right_at_home_and_unsure_abroad(scripts):
     images, labels, _, others = small_task()
     exposed, plain = (fitted(scripts("outliers").Exposed(weight), Linear(2)) for weight in (0.5, 0.0))

@@ -19,7 +19,7 @@ from harness import Row, agree, paired, report, row
 from mad import EPSILON, Setting, Thunk, setting
 from query_time import beyond
 
-from pp_jax import MAD, BlackBox, models, perturb
+from pp_jax import MAD, BlackBox, models, novelty, perturb
 from pp_jax.defenses import (
     BDPL,
     DCP,
@@ -27,9 +27,11 @@ from pp_jax.defenses import (
     GRAD2,
     AdaptiveMisinformation,
     HighConfidence,
+    KeyedSwap,
     ModelGuardS,
     ModelGuardW,
     grad2,
+    keyed_swap,
 )
 from pp_jax.perturbation import perturb_sequence
 from pp_jax.types import Defense
@@ -112,6 +114,8 @@ def redirection_row(case: Setting, *, repeats: int) -> Row:
 def defenses(case: Setting) -> dict[str, Defense]:
     """The later defenses; their time does not depend on their strength."""
     ensemble = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), case.victim)
+    classes = jax.eval_shape(case.network, case.victim, case.images[0]).shape[0]
+    gate = novelty.fit(case.network, case.victim, case.images, np.arange(len(case.images)) % classes)
     return {
         "GRAD²": GRAD2(case.network, case.surrogate, EPSILON, grad2.all_ones(case.surrogate)),
         "GRAD², minimum inner product": GRAD2(case.network, case.surrogate, EPSILON),
@@ -121,6 +125,7 @@ def defenses(case: Setting) -> dict[str, Defense]:
         "BDPL": BDPL(0.2, 1.0),
         "DCP": DCP(0.5),
         "high confidence": HighConfidence(0.1),
+        "keyed swap": KeyedSwap(gate, keyed_swap.random_partners(KEY, classes)),
     }
 
 
