@@ -37,9 +37,11 @@ ATTACKERS: tuple[Labels, ...] = (
     "soft",
     "top1",
     "confident",
+    "balanced",
     "partial_bayes",
     "ddae_plus",
     "inverted",
+    "inverted_weights",
     "relabelled",
 )
 L1_TOLERANCE = 0.05

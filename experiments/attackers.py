@@ -13,6 +13,7 @@ Labels = Literal[
     "soft",
     "top1",
     "confident",
+    "balanced",
     "smoothing",
     "s4l",
     "mixmatch",

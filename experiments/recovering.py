@@ -30,6 +30,7 @@ NAMES: dict[Labels, str] = {
     "soft": "answers",
     "top1": "argmax",
     "confident": "confident argmax",
+    "balanced": "balanced",
     "smoothing": "smoothing",
     "s4l": "S4L",
     "mixmatch": "MixMatch",
@@ -53,7 +54,9 @@ _BEYOND_REACH = ("misinformation", "edm", "modelguard_s")
 
 def possible(labels: Labels, defense: Defense) -> bool:
     """Whether there is anything to recover, and a method for it."""
-    if labels in ("soft", "top1", "confident", "smoothing", *SEMI):
+    if labels in ("soft", "top1", "confident", "balanced", "smoothing", *SEMI):
+        return True
+    if labels == "inverted_weights" and defense.name == "misinformation":
         return True
     if defense.name in _BEYOND_REACH:
         return False
@@ -89,10 +92,48 @@ def api(config: Config, at: Scene, metered: Any) -> Any:
 def lessons(config: Config, at: Scene, images: Any, answers: Any) -> tuple[Any, Any]:
     """What the thief trains on: images, and their targets, (N, K) soft or (N,) classes."""
     learnt = targets(config, at, images, answers)
-    if config.attack.labels != "confident":
-        return images, learnt
-    rows = most_certain(answers, share=config.attack.confident_share)
-    return images[rows], learnt[rows]
+    rows = trusted(config, at, images, answers)
+    return (images, learnt) if rows is None else (images[rows], learnt[rows])
+
+
+def trusted(config: Config, at: Scene, images: Any, answers: Any) -> Any:
+    """Rows of the answers that the thief learns from; None for all."""
+    import jax
+
+    labels = config.attack.labels
+    if labels == "balanced":
+        return evened(jax.random.fold_in(at.attack_key, 4), answers)
+    if labels == "confident":
+        return most_certain(answers, share=config.attack.confident_share)
+    if labels == "inverted_weights" and config.defense.name == "misinformation":
+        return genuine(at.box.defense, images, answers)
+    return None
+
+
+def evened(key: Any, answers: Any) -> Any:
+    """Rows that are left if every answered class, of (N, K), keeps at most as many as the median class has.
+
+    A network that misinforms may send most of what it garbles to few classes, where true answers are rare then.
+    """
+    import jax
+    import numpy as np
+
+    classes = answers.argmax(axis=1)
+    most = max(1, int(np.median(np.bincount(classes, minlength=answers.shape[1]))))
+    order = np.asarray(jax.random.permutation(key, len(answers)))
+    kept = [order[classes[order] == label][:most] for label in range(answers.shape[1])]
+    return np.sort(np.concatenate(kept))
+
+
+def genuine(defense: Any, images: Any, answers: Any) -> Any:
+    """Rows that adaptive misinformation did not answer with its own network, for a thief who has that network."""
+    import numpy as np
+
+    from pp_jax import metrics
+
+    wrong = metrics.predict(defense.logits_fn, defense.params, images)
+    rows = np.flatnonzero(np.abs(answers - wrong).sum(axis=1) > 1e-3)
+    return rows if len(rows) else np.arange(len(answers))
 
 
 def most_certain(answers: Any, *, share: float) -> Any:
@@ -115,10 +156,12 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     from pp_jax.attacks import recovery
 
     labels, defense = config.attack.labels, config.defense
-    if labels in ("soft", "smoothing", *SEMI):
+    if labels in ("soft", "balanced", "smoothing", *SEMI):
         return answers
     if labels in ("top1", "confident"):
         return answers.argmax(axis=1)
+    if labels == "inverted_weights" and defense.name == "misinformation":
+        return answers
     if labels == "inverted_weights":
         return recovery.invert_known_mad(answers, images, at.box.defense)
     # For line searches towards a vertex the clean posterior is far from the answer, and near its inversion.

@@ -120,7 +120,7 @@ def test_every_defense_meets_every_attacker(data_dir, tmp_path):
     )
     lines = (tmp_path / "race" / "armsrace.md").read_text("utf-8").splitlines()
     assert lines[2].startswith(
-        "| defense | answers | argmax | confident argmax | partial Bayes | D-DAE+ | inversion | relabelling | worst"
+        "| defense | answers | argmax | confident argmax | balanced | partial Bayes | D-DAE+ | inversion | inversion, w"
     )
     assert sum(line.startswith("| ") for line in lines) == 1 + 1 + 5
     assert (tmp_path / "race" / "armsrace.png").read_bytes().startswith(b"\x89PNG")

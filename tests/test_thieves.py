@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
+from support import given_logits
 
 from pp_jax import records
 
@@ -51,6 +52,24 @@ def test_a_confident_thief_learns_labels_of_few_images(scripts):
     images, classes = scripts("recovering").lessons(config, None, np.arange(4), answers)
     np.testing.assert_array_equal(images, [1, 3])
     np.testing.assert_array_equal(classes, [0, 1])
+
+
+def test_a_balanced_thief_keeps_no_class_beyond_the_median(scripts):
+    import jax
+
+    answers = np.eye(4)[[0] * 9 + [1] * 2 + [2] * 3 + [3]]
+    rows = scripts("recovering").evened(jax.random.key(0), answers)
+    assert (np.diff(rows) > 0).all()
+    np.testing.assert_array_equal(np.bincount(answers[rows].argmax(1)), [2, 2, 2, 1])
+
+
+def test_who_has_the_misinforming_network_keeps_what_it_did_not_answer(scripts):
+    wrong = np.float32([[0.6, 0.4], [0.1, 0.9], [0.3, 0.7]])
+    images = np.log(wrong)[:, :, None, None]
+    defense = types.SimpleNamespace(logits_fn=given_logits, params=None)
+    answers = np.float32([[0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
+    np.testing.assert_array_equal(scripts("recovering").genuine(defense, images, answers), [1])
+    np.testing.assert_array_equal(scripts("recovering").genuine(defense, images, wrong), [0, 1, 2])
 
 
 def test_unasked_images_are_new_distinct_and_drawn_by_the_key(scripts):
