@@ -14,13 +14,17 @@ ROOMS = {
     for name in (
         *(
             "attackers",
+            "candidates",
             "cluster",
             "defenses",
             "families",
             "grid",
             "judging",
+            "keeping",
             "loading",
             "machines",
+            "outliers",
+            "resizing",
             "surrogates",
             "tables",
         ),
