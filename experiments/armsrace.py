@@ -15,12 +15,12 @@ was published with, distilled from the victim.
 """
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import entrants
 import families
 import grid
 import recovering
@@ -29,6 +29,7 @@ import tables
 import tyro
 from attackers import Attack, Labels
 from defenses import Defense, Name
+from entrants import Entrant, Start
 from machines import Machines
 from surrogates import Surrogate
 from train_victim import Victim
@@ -78,7 +79,7 @@ class Config:
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
     machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
 
-    def cells(self, entrant: "Entrant", labels: Labels) -> list[steal.Config]:
+    def cells(self, entrant: Entrant, labels: Labels) -> list[steal.Config]:
         """One configuration per seed."""
         attack = dataclasses.replace(self.attack, labels=labels)
         victim = dataclasses.replace(self.victim, outliers=self.outliers) if entrant.exposed else self.victim
@@ -86,42 +87,6 @@ class Config:
         defense = dataclasses.replace(entrant.defense, outliers=self.outliers)
         cell = steal.Config(victim, attack, defense, surrogate, runs=self.runs, data_dir=self.data_dir)
         return cell.over(self.seeds)
-
-
-class Entrant(NamedTuple):
-    """Who races: a defense on its victim and with its surrogate.
-
-    Attributes:
-        defense: at one strength.
-        exposed: whether its victim is trained with outlier exposure.
-        surrogate: in place of the race's.
-    """
-
-    defense: Defense
-    exposed: bool = False
-    surrogate: Surrogate | None = None
-
-    @staticmethod
-    def of(defense: Defense) -> "Entrant":
-        """With the victim and the surrogate of its family."""
-        family = families.FAMILIES[defense.name]
-        return Entrant(defense, family.exposed, family.surrogate)
-
-
-class Start(NamedTuple):
-    """An entrant, and why it races so.
-
-    Attributes:
-        entrant: who.
-        l1: mean L1 distance that it may cost; None where something else was given.
-        met: whether calibration got there.
-        note: what its name does not say.
-    """
-
-    entrant: Entrant
-    l1: float | None = None
-    met: bool = True
-    note: str = ""
 
 
 class Row(NamedTuple):
@@ -165,11 +130,8 @@ class Row(NamedTuple):
         """Why this row should not be trusted; empty if nothing speaks against it."""
         found = []
         if not self.met:
-            found.append(
-                "budget not reached in calibration"
-                if self.l1 is None
-                else f"budget of {self.l1:g} not reached in calibration"
-            )
+            budget = "budget" if self.l1 is None else f"budget of {self.l1:g}"
+            found.append(f"{budget} not reached in calibration")
         elif self.l1 is not None and abs(self.spent - self.l1) > L1_TOLERANCE:
             found.append(f"mean L1 on the queries is {self.spent:.2f}, not {self.l1:g}")
         if mean(self.defender) < 2 * self.chance:
@@ -188,75 +150,22 @@ def run(config: Config) -> list[Row]:
         raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
     for name in config.defenses:
         steal.check(config.cells(Entrant.of(Defense(name)), "soft")[0], folder=config.folder)
-    starts = [Start(Entrant(Defense("none"))), *entered(config)]
-    possible = {
-        (start.entrant, labels): config.cells(start.entrant, labels)
+    starts = [Start(Entrant(Defense("none"))), *entrants.entered(config)]
+    thefts = [
+        {
+            labels: config.cells(start.entrant, labels)
+            for labels in config.attackers
+            if recovering.possible(labels, start.entrant.defense)
+        }
         for start in starts
-        for labels in config.attackers
-        if recovering.possible(labels, start.entrant.defense)
-    }
-    cells = list(dict.fromkeys(cell for cells in possible.values() for cell in cells))
-    found = grid.run(cells, config.folder, config.machines)
-    return [_row(start, possible, found, config) for start in starts]
+    ]
+    every = dict.fromkeys(cell for cells in thefts for over_seeds in cells.values() for cell in over_seeds)
+    found = grid.run(list(every), config.folder, config.machines)
+    return [_row(start, cells, found) for start, cells in zip(starts, thefts, strict=True)]
 
 
-def entered(config: Config) -> list[Start]:
-    """Every family at every budget, and as published; what has no strength, or a victim of its own, once bare."""
-    listed: list[Start] = []
-    if any(families.FAMILIES[name].exposed for name in config.defenses):
-        listed.append(Start(Entrant(Defense("none"), exposed=True)))
-    listed += [Start(Entrant.of(Defense(name)), note="no budget") for name in config.defenses if not _turned(name)]
-    for l1 in config.l1:
-        for name in filter(_turned, config.defenses):
-            defense, found = families.calibrated(name, _held_out(config, name), target=l1)
-            full = _full(name, found)
-            note = f"full strength, costs {found.cost:.2f}" if full else ""
-            listed.append(Start(Entrant.of(defense), None if full else l1, found.met or full, note))
-    for points in config.accuracy_loss:
-        for name in filter(_turned, config.defenses):
-            defense, found = families.calibrated(name, _held_out(config, name, labelled=True), target=points / 100)
-            full = _full(name, found)
-            note = f"full strength, loses {100 * found.cost:.1f} points" if full else f"may lose {points:g} points"
-            listed.append(Start(Entrant.of(defense), None, found.met or full, note))
-    for name in filter(_turned, config.defenses if config.published else ()):
-        if (reported := families.published(name)) is not None:
-            listed.append(Start(Entrant.of(reported), note="published"))
-    return [start._replace(note=_told(start)) for start in listed]
-
-
-def _full(name: Name, found: Any) -> bool:
-    """Whether a family cannot cost as much as it may, and races at its full strength."""
-    return not found.met and bool(found.strength == families.FAMILIES[name].high)
-
-
-def _turned(name: Name) -> bool:
-    """Whether a family has a strength."""
-    return families.FAMILIES[name].parameter is not None
-
-
-def _told(start: Start) -> str:
-    """The note of a start, with the victim where that is not the race's."""
-    return ", ".join(filter(None, (start.note, "outlier-exposed victim" if start.entrant.exposed else "")))
-
-
-def _held_out(config: Config, name: Name, *, labelled: bool = False) -> families.HeldOut:
-    """What a family is calibrated on; alike for families alike in victim, surrogate and networks."""
-    like = config.cells(Entrant.of(Defense(name)), "soft")[0]
-    if like.defense.needs() is None:
-        like = dataclasses.replace(like, defense=Defense("none"))
-    return _held_out_once(like, labelled)
-
-
-@functools.lru_cache(maxsize=8)
-def _held_out_once(like: steal.Config, labelled: bool) -> families.HeldOut:
-    return families.held_out(like, labelled=labelled)
-
-
-def _row(start: Start, possible: Mapping[Any, Sequence[steal.Config]], found: Mapping[Any, Any], config: Config) -> Row:
-    """What came of an entrant."""
-    cells = {
-        labels: possible[start.entrant, labels] for labels in config.attackers if (start.entrant, labels) in possible
-    }
+def _row(start: Start, cells: Mapping[Labels, Sequence[steal.Config]], found: Mapping[Any, Any]) -> Row:
+    """What came of an entrant, from its cells by attacker."""
 
     def of(labels: Labels, *path: str) -> list[float]:
         return [value for value in tables.of(cells[labels], found, *path) if value is not None]

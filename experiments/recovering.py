@@ -169,10 +169,10 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     if labels == "inverted":
         return inverted
     key, own = jax.random.split(jax.random.fold_in(at.attack_key, 2))
+    if labels == "relabelled":
+        return _relabelled(config, at, images, answers, key)
     # What only the defender has, as the gate of a keyed swap, the thief does without.
     presumed = defense.build(at.thief, at.thief.init(own, at.pool.image_shape), Beside(answers.shape[1]))
-    if labels == "relabelled":
-        return _relabelled(config, at, images, answers, presumed.partners, key)
     seen = images if hasattr(presumed, "surrogate") else None
     if labels == "partial_bayes":
         return recovery.partial_bayes(key, answers, presumed, images=seen, centres=inverted)
@@ -186,16 +186,21 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
 
 def _inverted(answers: Any, defense: Defense) -> Any:
     """The clean posteriors of a line search towards a vertex, or of pairs that nearly every query has exchanged."""
-    import numpy as np
-
     from pp_jax.attacks import recovery
 
     if defense.name == "always_swapped":
-        return answers[:, np.asarray(Beside(answers.shape[1]).partners())]
+        return answers[:, _partners(answers)]
     return recovery.invert_mad(answers, epsilon=defense.epsilon)
 
 
-def _relabelled(config: Config, at: Scene, images: Any, answers: Any, partners: Any, key: Any) -> Any:
+def _partners(answers: Any) -> Any:
+    """The pairs of classes, which a thief is taken to know."""
+    import numpy as np
+
+    return np.asarray(Beside(answers.shape[1]).partners())
+
+
+def _relabelled(config: Config, at: Scene, images: Any, answers: Any, key: Any) -> Any:
     """Targets against a keyed swap of known pairs: each pair's mass, divided as a thief who learnt so far divides it.
 
     The queries that passed for familiar were answered truly and tip the balance, which relabelling amplifies.
@@ -205,13 +210,13 @@ def _relabelled(config: Config, at: Scene, images: Any, answers: Any, partners: 
 
     from pp_jax import metrics, training
 
-    pairs = np.asarray(partners)
+    pairs = _partners(answers)
+    apart = pairs != np.arange(len(pairs))
+    mass = np.where(apart, answers + answers[:, pairs], answers)
     learnt = answers
     for number in range(RELABELLINGS):
         own = jax.random.fold_in(key, number)
         guesses = metrics.predict(at.thief, training.fit(own, at.thief, images, learnt, config.attack.recipe()), images)
-        apart = pairs != np.arange(len(pairs))
-        mass = np.where(apart, answers + answers[:, pairs], answers)
         within = np.where(apart, guesses / np.maximum(guesses + guesses[:, pairs], 1e-12), 1)
         learnt = mass * within
         learnt /= learnt.sum(axis=1, keepdims=True)

@@ -189,8 +189,10 @@ def online(config: Config, at: Scene, progress: Progress) -> Theft:
 
 def batchable(config: Config) -> bool:
     """Whether the theft can be one of many in a program: its queries and its training do not hang on the answers."""
+    from pp_jax import perturbation
+
     attack = config.attack
-    if config.defense.name == "modelguard_s":  # remembers: one query after another
+    if perturbation.remembers(config.defense.build(None, None)):  # one query after another
         return False
     return attack.name == "knockoff" and attack.labels in ("soft", "top1") and not attack.validation
 

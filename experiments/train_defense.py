@@ -194,21 +194,17 @@ def _novelty(victim: Victim, runs: Path, data_dir: Path | None) -> Any:
     import jax
     import numpy as np
 
-    from pp_jax import data, novelty
+    from pp_jax import novelty
 
     trained = train_victim.run(train_victim.Config(victim, runs, data_dir))
-    train = data.load(victim.dataset, "train", data_dir=data_dir)
-    train = train if victim.train_size is None else train.take(victim.train_size)
+    train = train_victim.training_set(victim, data_dir)
     rows = np.asarray(jax.random.permutation(jax.random.key(_SEED), len(train)))[:GATE_IMAGES]
     return novelty.fit(trained.network, trained.params, train.images[rows], train.labels[rows])
 
 
 def _make(needs: Needs, victim: Victim, network: Any, test: Any, data_dir: Path | None) -> keeping.Made:
     """Train on the victim's data, and judge."""
-    from pp_jax import data
-
-    train = data.load(victim.dataset, "train", data_dir=data_dir)
-    train = train if victim.train_size is None else train.take(victim.train_size)
+    train = train_victim.training_set(victim, data_dir)
     recipe = dataclasses.replace(victim.recipe(), epochs=needs.epochs, privacy=None)
     foreign = train.images[:1]
     loss: Any = Misled(recipe.augment)
@@ -229,12 +225,13 @@ def _judge(network: Any, params: Any, test: Any, foreign: Any) -> dict[str, Any]
 
     if not isinstance(network, Ensemble):
         return {"accuracy": metrics.accuracy(metrics.predict(network, params, test.images), test.labels)}
-    accuracies = [metrics.accuracy(probs, test.labels) for probs in members(network, params, test.images)]
+    home, abroad = (members(network, params, images) for images in (test.images, foreign))
+    accuracies = [metrics.accuracy(probs, test.labels) for probs in home]
     return {
         "accuracy": float(np.mean(accuracies)),
         "accuracies": accuracies,
-        "coherence_test": float(np.mean(jax.device_get(coherences(network, params, test.images)))),
-        "coherence_outliers": float(np.mean(jax.device_get(coherences(network, params, foreign)))),
+        "coherence_test": float(np.mean(jax.device_get(coherences(home)))),
+        "coherence_outliers": float(np.mean(jax.device_get(coherences(abroad)))),
     }
 
 
@@ -248,14 +245,14 @@ def members(ensemble: Ensemble, params: Any, images: Any) -> list[Any]:
     return [metrics.predict(ensemble.network, one, images) for one in each]
 
 
-def coherences(ensemble: Ensemble, params: Any, images: Any) -> Any:
-    """The largest cosine between two models' posteriors on each image, (B,)."""
+def coherences(posteriors: list[Any]) -> Any:
+    """The largest cosine between two models' posteriors, N of (B, K), on each image, (B,)."""
     import jax
     import jax.numpy as jnp
 
     from pp_jax.defenses import diverse
 
-    return jax.vmap(diverse.coherence, 1)(jnp.stack(members(ensemble, params, images)))
+    return jax.vmap(diverse.coherence, 1)(jnp.stack(posteriors))
 
 
 @dataclasses.dataclass(frozen=True)

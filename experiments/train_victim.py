@@ -187,7 +187,7 @@ def run(config: Config) -> Trained:
 
 def _make(config: Config, network: Any, like: Any, test: Any, weights: Path, settings: dict[str, Any]) -> None:
     """Train the victim unless its weights are given, judge it, and write weights and record."""
-    from pp_jax import checkpoints, data, records
+    from pp_jax import checkpoints, records
 
     victim, folder = config.victim, config.runs / "victims"
     started = time.perf_counter()
@@ -195,8 +195,7 @@ def _make(config: Config, network: Any, like: Any, test: Any, weights: Path, set
     if victim.weights is not None:
         params = load_weights(weights, network, like)
     else:
-        train = data.load(victim.dataset, "train", data_dir=config.data_dir)
-        train = train if victim.train_size is None else train.take(victim.train_size)
+        train = training_set(victim, config.data_dir)
         result.update(privacy(victim, len(train)))
         if victim.outliers is None:
             params = _fit(victim, network, train, weights.with_suffix(".partial"), settings)
@@ -206,6 +205,14 @@ def _make(config: Config, network: Any, like: Any, test: Any, weights: Path, set
     result["accuracy"] = _accuracy(network, params, test)
     timings = {"train_s": time.perf_counter() - started}
     records.write(folder, kind="victim", config=settings, result=result, timings=timings)
+
+
+def training_set(victim: Victim, data_dir: Path | None) -> Any:
+    """The images and labels that a victim is trained on."""
+    from pp_jax import data
+
+    train = data.load(victim.dataset, "train", data_dir=data_dir)
+    return train if victim.train_size is None else train.take(victim.train_size)
 
 
 def load_weights(path: Path, network: Any, like: Any) -> Any:

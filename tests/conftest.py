@@ -1,8 +1,27 @@
-"""Strict settings for every test: no silent rank promotion, no random examples."""
+"""Strict settings for every test: no silent rank promotion, no random examples; what tests of the scripts share."""
+
+import importlib
+import sys
 
 import hypothesis
 import jax
+import pytest
+from scripts import EXPERIMENTS, prepare_stripes
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
 hypothesis.settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """Imports a script of the experiments."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    yield importlib.import_module
+    sys.path.remove(str(EXPERIMENTS))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A data directory with the stripes prepared in it."""
+    return prepare_stripes(tmp_path_factory.mktemp("data"))

@@ -1,27 +1,11 @@
 """The arms race: equal budgets, every attacker, the worst case in its own column, and doubts that are told."""
 
-import importlib
-import sys
-
 import pytest
-from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
+from scripts import SMALL, THEFT, script
 
 from pp_jax import records
 
 OPTIONS = (*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp")
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of the experiments."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    yield importlib.import_module
-    sys.path.remove(str(EXPERIMENTS))
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return prepare_stripes(tmp_path_factory.mktemp("data"))
 
 
 def row(scripts, **changes):

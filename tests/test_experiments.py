@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
+from scripts import EXPERIMENTS, SMALL, THEFT, script
 
 from pp_jax import records
 
@@ -17,6 +17,7 @@ ROOMS = {
             "candidates",
             "cluster",
             "defenses",
+            "entrants",
             "families",
             "grid",
             "judging",
@@ -32,12 +33,6 @@ ROOMS = {
         "theft",
     )
 }
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    """A data directory with the stripes prepared in it."""
-    return prepare_stripes(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """Defenses with a memory behind the prediction API, and the networks that defenses keep beside the victim."""
 
 import dataclasses
-import importlib
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +20,6 @@ PARAMS = linear_params(jax.random.key(0), 16, 4)
 IMAGES = np.random.default_rng(1).random((12, 4, 4, 1), np.float32)
 GUARD = ModelGuardS(0.6, 4, candidates=0)
 BOX = BlackBox(linear_logits, PARAMS, GUARD, jax.random.key(2))
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of the experiments."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    yield importlib.import_module
-    sys.path.remove(str(EXPERIMENTS))
 
 
 def test_a_session_answers_batches_as_one_sequence_and_another_user_begins_anew():

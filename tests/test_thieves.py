@@ -1,30 +1,15 @@
 """Thieves of the experiments who trust some answers, or none: which lessons they take, and what they refuse."""
 
-import importlib
-import sys
 import types
 
 import numpy as np
 import pytest
-from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
+from scripts import SMALL, THEFT, script
 from support import given_logits
 
 from pp_jax import records
 
 NEW = ("confident", "s4l", "mixmatch")
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of the experiments."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    yield importlib.import_module
-    sys.path.remove(str(EXPERIMENTS))
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return prepare_stripes(tmp_path_factory.mktemp("data"))
 
 
 def attack(scripts, **changes):

@@ -1,18 +1,9 @@
 """A theft that is stopped in the middle of its training goes on there."""
 
-import importlib
-
 import pytest
-from scripts import EXPERIMENTS, prepare_stripes
+from scripts import prepare_stripes
 
 from pp_jax import records
-
-
-@pytest.fixture
-def scripts(monkeypatch):
-    """Imports a script of the experiments."""
-    monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    return importlib.import_module
 
 
 @pytest.mark.slow
