@@ -44,6 +44,7 @@ ATTACKERS: tuple[Labels, ...] = (
     "inverted",
     "inverted_weights",
     "relabelled",
+    "genuine",
 )
 L1_TOLERANCE = 0.05
 _UNTOLD = ("outliers", "network_epochs", "members", "capacity")  # alike in the whole race
@@ -146,8 +147,8 @@ class Row(NamedTuple):
 
 def run(config: Config) -> list[Row]:
     """Calibrate, compute what is missing; the rows."""
-    if config.attack.name != "knockoff":
-        raise ValueError(f"attack.name is {config.attack.name}: must be knockoff, as random images of a pool are asked")
+    if config.attack.name not in ("knockoff", "seeking"):
+        raise ValueError(f"attack.name is {config.attack.name}: must be knockoff or seeking, as a pool is asked about")
     for name in config.defenses:
         steal.check(config.cells(Entrant.of(Defense(name)), "soft")[0], folder=config.folder)
     starts = [Start(Entrant(Defense("none"))), *entrants.entered(config)]

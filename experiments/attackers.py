@@ -7,7 +7,7 @@ from typing import Any, Literal
 import train_victim
 from train_victim import Augmentation, Model
 
-Name = Literal["knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk", "online"]
+Name = Literal["knockoff", "knockoff_adaptive", "seeking", "jbda", "jb_self", "jb_topk", "online"]
 Reward = Literal["certainty", "diversity", "loss"]
 Labels = Literal[
     "soft",
@@ -23,6 +23,9 @@ Labels = Literal[
     "inverted",
     "inverted_weights",
     "relabelled",
+    "agreeing",
+    "genuine",
+    "passing",
 ]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
 JACOBIAN: tuple[Name, ...] = ("jbda", "jb_self", "jb_topk")
@@ -31,6 +34,7 @@ SEMI: tuple[Labels, ...] = ("s4l", "mixmatch")
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "knockoff": (),
+    "seeking": (),
     "knockoff_adaptive": ("rewards", "query_batch"),
     "jbda": ("seeds", "reservoir", "rounds_epochs"),
     "jb_self": ("seeds", "reservoir", "rounds_epochs"),
@@ -64,7 +68,8 @@ class Attack:
     """All that determines an attacker."""
 
     name: Name = "knockoff"
-    """Random or adaptive Knockoff; Jacobian-based augmentation; or online training under a white-box defense."""
+    """Random or adaptive Knockoff; half at random and then what a model of the answers is surest of (`seeking`);
+    Jacobian-based augmentation; or online training under a white-box defense."""
     pool: str = "font_letters"
     """Whose training images are asked about, a name of `python -m pp_jax.data list`; the Jacobian family takes a few
     test images of the victim's own set instead, and is judged on others."""
@@ -76,9 +81,11 @@ class Attack:
     """Queries; one image is one query."""
     labels: Labels = "soft"
     """Train on the answers, on their argmax, on the argmax of those alone that are most certain, on averages over three
-    changed copies of an image (each a query), on the answers and on images of the pool that were not asked about
-    (`s4l`, `mixmatch`), or on what is recovered from the answers by an attacker who knows defense and strength, but its
-    own surrogate only (`inverted_weights`: the defender's)."""
+    changed copies of an image (each a query; `agreeing` keeps the most certain averages), on the answers and on images
+    of the pool that were not asked about (`s4l`, `mixmatch`), or on what is recovered from the answers by an attacker
+    who knows defense and strength, but its own surrogate only (`inverted_weights`: the defender's). Yardsticks for
+    defenses that spare some queries: a thief who is told which answers are `genuine`, or has the gate and asks nothing
+    else (`passing`)."""
     confident_share: float = 0.5
     """Confident thief: which share of its answers it trusts."""
     model: Model = "lenet"
@@ -159,6 +166,8 @@ class Attack:
 
     def strategy(self, thief: Any, pool: Any) -> Any:
         """How queries are chosen: an attack of `pp_jax.attacks`."""
+        import seeking
+
         from pp_jax import attacks, training
 
         substitute = training.Recipe(self.rounds_epochs, learning_rate=0.1, momentum=0.9)
@@ -166,6 +175,7 @@ class Attack:
         makers = {
             "knockoff": attacks.Knockoff,
             "knockoff_adaptive": lambda: self._adaptive(thief, pool),
+            "seeking": lambda: seeking.Seeking(thief, self.recipe(), self.budget),
             "jbda": lambda: attacks.jbda(thief, **options),
             "jb_self": lambda: attacks.jb_self(thief, **options),
             "jb_topk": lambda: attacks.jb_topk(thief, **options),

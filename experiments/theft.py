@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 import attackers
 import loading
 import recovering
+import seeking
 import surrogates
 import train_defense
 import train_victim
+import trusting
+import unanswered
 from train_victim import Trained
 
 if TYPE_CHECKING:
@@ -106,28 +109,30 @@ def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> The
     from pp_jax import attacks, blackbox
 
     attack = config.attack
-    recovering.check_left(attack, at.pool)
+    unanswered.check_left(attack, at.pool)
     clock = [time.perf_counter()]
     # Where every round of queries trains a substitute, the queries are most of the work.
     querying = 0.7 if attack.name in attackers.JACOBIAN else 0.1
     meter = blackbox.Metered(at.box.api(), attack.budget)
-    count = attack.budget // (recovering.COPIES if attack.labels == "smoothing" else 1)
+    pool = seeking.pool(config, at)
+    copies = recovering.COPIES if attack.labels in recovering.SEVERAL else 1
+    count = min(attack.budget // copies, len(pool) if attack.labels == "passing" else attack.budget)
     stolen = attacks.collect(
         at.attack_key,
         attack.strategy(at.thief, at.pool),
-        at.pool.images,
+        pool,
         recovering.api(config, at, meter),
         budget=count,
         progress=counter(progress, count, share=querying),
     )
     clock.append(time.perf_counter())
-    images, targets = recovering.lessons(config, at, stolen.images, stolen.answers)
+    images, targets = trusting.lessons(config, at, stolen.images, stolen.answers)
 
     def hear(done: float) -> None:
         progress(querying + (1 - querying) * done)
 
     if attack.labels in attackers.SEMI:
-        network, params = recovering.semi(config, at, images, targets, hear)
+        network, params = unanswered.fit(config, at, images, targets, hear)
         chosen = None
     else:
         network = at.thief

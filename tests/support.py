@@ -51,6 +51,10 @@ class Linear:
         """Small random weights."""
         return linear_params(key, int(np.prod(image_shape)), self.classes, scale=0.01)
 
+    def __call__(self, params, image):
+        """Logits of one image."""
+        return linear_logits(params, image)
+
     def train(self, params, images):
         """Logits of a batch; there are no batch statistics."""
         return jax.vmap(linear_logits, (None, 0))(params, images), params

@@ -26,11 +26,14 @@ ROOMS = {
             "machines",
             "outliers",
             "resizing",
+            "seeking",
             "surrogates",
             "tables",
         ),
         "recovering",
         "theft",
+        "trusting",
+        "unanswered",
     )
 }
 

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 from scripts import SMALL, THEFT, script
-from support import given_logits
+from support import blobs, given_logits
 
 from pp_jax import records
 
@@ -23,18 +23,18 @@ def attack(scripts, **changes):
 )
 def test_a_confident_thief_keeps_the_most_certain_answers_in_their_order(scripts, share, rows):
     answers = np.array([[0.4, 0.6], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
-    np.testing.assert_array_equal(scripts("recovering").most_certain(answers, share=share), rows)
+    np.testing.assert_array_equal(scripts("trusting").most_certain(answers, share=share), rows)
 
 
 def test_of_labels_alone_the_first_half_is_kept(scripts):
-    rows = scripts("recovering").most_certain(np.eye(3)[[2, 0, 1, 1, 0]], share=0.5)
+    rows = scripts("trusting").most_certain(np.eye(3)[[2, 0, 1, 1, 0]], share=0.5)
     np.testing.assert_array_equal(rows, [0, 1])
 
 
 def test_a_confident_thief_learns_labels_of_few_images(scripts):
     config = types.SimpleNamespace(attack=attack(scripts, labels="confident"), defense=scripts("defenses").Defense())
     answers = np.array([[0.4, 0.6], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
-    images, classes = scripts("recovering").lessons(config, None, np.arange(4), answers)
+    images, classes = scripts("trusting").lessons(config, None, np.arange(4), answers)
     np.testing.assert_array_equal(images, [1, 3])
     np.testing.assert_array_equal(classes, [0, 1])
 
@@ -43,7 +43,7 @@ def test_a_balanced_thief_keeps_no_class_beyond_the_median(scripts):
     import jax
 
     answers = np.eye(4)[[0] * 9 + [1] * 2 + [2] * 3 + [3]]
-    rows = scripts("recovering").evened(jax.random.key(0), answers)
+    rows = scripts("trusting").evened(jax.random.key(0), answers)
     assert (np.diff(rows) > 0).all()
     np.testing.assert_array_equal(np.bincount(answers[rows].argmax(1)), [2, 2, 2, 1])
 
@@ -53,14 +53,14 @@ def test_who_has_the_misinforming_network_keeps_what_it_did_not_answer(scripts):
     images = np.log(wrong)[:, :, None, None]
     defense = types.SimpleNamespace(logits_fn=given_logits, params=None)
     answers = np.float32([[0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
-    np.testing.assert_array_equal(scripts("recovering").genuine(defense, images, answers), [1])
-    np.testing.assert_array_equal(scripts("recovering").genuine(defense, images, wrong), [0, 1, 2])
+    np.testing.assert_array_equal(scripts("trusting").unmisled(defense, images, answers), [1])
+    np.testing.assert_array_equal(scripts("trusting").unmisled(defense, images, wrong), [0, 1, 2])
 
 
 def test_unasked_images_are_new_distinct_and_drawn_by_the_key(scripts):
     import jax
 
-    unasked = scripts("recovering").unasked
+    unasked = scripts("unanswered").unasked
     pool = np.arange(20, dtype=np.uint8).reshape(10, 1, 2, 1)
     pool[9] = pool[0]  # a copy of one whose answer is known
     few, again, other = (unasked(jax.random.key(seed), pool, pool[:4], most=3) for seed in (0, 0, 1))
@@ -78,7 +78,7 @@ def test_grey_images_are_never_mirrored(scripts):
     lopsided = np.zeros((8, 8, 1), np.uint8)
     lopsided[3:5, 3:5, 0] = [[9, 0], [9, 9]]
     mirror = lopsided[:, ::-1]
-    change = scripts("recovering").changes(lopsided.shape)
+    change = scripts("unanswered").changes(lopsided.shape)
     shifts = {np.roll(mirror, (row, column), (0, 1)).tobytes() for row in range(-2, 3) for column in range(-2, 3)}
     seen = {np.asarray(change(key, lopsided)).tobytes() for key in jax.random.split(jax.random.key(0), 40)}
     assert len(seen) > 5
@@ -115,7 +115,7 @@ def test_only_plain_answers_are_learnt_in_one_program(scripts, labels):
 
 
 def test_a_thief_who_asks_about_the_whole_pool_has_nothing_left_to_learn_from(scripts):
-    check_left, chosen = scripts("recovering").check_left, attack(scripts, labels="s4l", budget=400)
+    check_left, chosen = scripts("unanswered").check_left, attack(scripts, labels="s4l", budget=400)
     check_left(chosen, range(401))
     check_left(attack(scripts, labels="soft", budget=400), range(400))
     with pytest.raises(ValueError, match="budget is 400: must be below 400, the images of stripes"):
@@ -135,3 +135,46 @@ def test_every_thief_learns(labels, data_dir, tmp_path):
     # A mean over changed copies is not within the defense's reach of the image's own posterior.
     assert labels == "smoothing" or 0 < record.result["query_l1"]["max"] <= 0.2 + 1e-6
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_who_is_told_what_is_strange_keeps_the_rest(scripts):
+    # The posterior of the image itself; strange where the second class is likelier.
+    victim = types.SimpleNamespace(network=given_logits, params=None)
+    defense = types.SimpleNamespace(strange=lambda probs, image: probs[1] > probs[0])
+    at = types.SimpleNamespace(victim=victim, box=types.SimpleNamespace(defense=defense))
+    images = np.log(np.float32([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]]))[:, :, None, None]
+    np.testing.assert_array_equal(scripts("trusting").strange(at, images), [False, True, False])
+    keyed = scripts("defenses").Defense("keyed_swap")
+    config = types.SimpleNamespace(attack=attack(scripts, labels="genuine"), defense=keyed)
+    np.testing.assert_array_equal(scripts("trusting").trusted(config, at, images, None), [0, 2])
+    config = types.SimpleNamespace(attack=attack(scripts, labels="passing"))
+    at.pool = types.SimpleNamespace(images=images)
+    np.testing.assert_array_equal(scripts("seeking").pool(config, at), images[[0, 2]])
+    np.testing.assert_array_equal(scripts("trusting").some(np.array([False, False])), [0, 1])
+
+
+def test_a_seeking_thief_asks_half_at_random_and_then_what_its_model_is_surest_of(scripts):
+    import jax
+    from support import Linear
+
+    from pp_jax import attacks, metrics, training
+
+    images, labels = blobs(0, 60)
+    recipe, network = training.Recipe(3, 16, 0.5), Linear(4)
+    told = []
+
+    def api(asked):
+        told.append(len(asked))
+        return np.eye(4, dtype=np.float32)[[labels[(images == one).all(axis=(1, 2, 3)).argmax()] for one in asked]]
+
+    seeking = scripts("seeking").Seeking(network, recipe, 40, batch_size=16)
+    taken = attacks.collect(jax.random.key(0), seeking, images, api, budget=40)
+    assert told == [16, 4, 16, 4]
+    assert len(np.unique(taken.images.reshape(40, -1), axis=0)) == 40
+    substitute = training.fit(
+        jax.random.split(jax.random.key(0))[1], network, taken.images[:20], taken.answers[:20], recipe
+    )
+    certainty = metrics.predict(network, substitute, images).max(axis=1)
+    asked = [int((images == one).all(axis=(1, 2, 3)).argmax()) for one in taken.images]
+    assert (np.diff(certainty[asked[20:]]) <= 0).all()
+    assert certainty[asked[20:]].min() >= certainty[sorted(set(range(60)) - set(asked))].max()

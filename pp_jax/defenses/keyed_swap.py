@@ -70,10 +70,14 @@ class KeyedSwap:
         probs = simplex.working(probs)
         if self.partners.shape != probs.shape:
             raise ValueError(f"there are partners for {self.partners.shape[0]} classes, of {len(probs)}")
-        swap = jax.random.uniform(query.key) < self.probability
-        if self.novelty is not None:
-            swap &= self.novelty.level(probs, query.image) < self.share
+        swap = (jax.random.uniform(query.key) < self.probability) & self.strange(probs, query.image)
         return jnp.where(swap, probs[self.partners], probs)
+
+    def strange(self, probs: jax.Array, image: jax.Array) -> jax.Array:
+        """Whether a query counts as strange, by its posterior, (K,), and image, (H, W, C); a scalar."""
+        if self.novelty is None:
+            return jnp.array(True)
+        return self.novelty.level(probs, image) < self.share
 
 
 def random_partners(key: jax.Array, classes: int) -> jax.Array:

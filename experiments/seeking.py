@@ -1,0 +1,101 @@
+"""Thieves who choose what they ask about, in search of queries that a defense takes for genuine and answers truly."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trusting
+
+if TYPE_CHECKING:
+    from steal import Config
+    from theft import Scene
+
+
+def pool(config: Config, at: Scene) -> Any:
+    """Images that the thief may ask about: those of its pool, or those alone that pass a gate that it has."""
+    if config.attack.labels != "passing":
+        return at.pool.images
+    return at.pool.images[trusting.some(~trusting.strange(at, at.pool.images))]
+
+
+class State(NamedTuple):
+    """What a seeking thief knows.
+
+    Attributes:
+        key: randomness of its substitute's training.
+        pool: all images, (N, H, W, C).
+        order: rows of the pool, in the order in which they are asked about.
+        images: asked about so far.
+        answers: to them.
+        turned: whether the order is by the substitute's certainty.
+    """
+
+    key: Any
+    pool: Any
+    order: Any
+    images: tuple[Any, ...] = ()
+    answers: tuple[Any, ...] = ()
+    turned: bool = False
+
+    @property
+    def spent(self) -> int:
+        """Images asked about."""
+        return sum(map(len, self.answers))
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeking:
+    """Ask half at random, and then what a model of the answers is surest of.
+
+    A gate spares what resembles the victim's own data, and so does certainty: where answers contradict each other, as
+    those that a coin has exchanged, a model that fits them is in doubt.
+
+    Attributes:
+        network: of the substitute.
+        recipe: of its training.
+        budget: of the attack.
+        batch_size: images per `ask`.
+    """
+
+    network: Any
+    recipe: Any
+    budget: int
+    batch_size: int = 500
+
+    def capacity(self, pool_size: int) -> float:
+        """As many questions as there are images."""
+        return pool_size
+
+    def init(self, key: Any, pool: Any) -> State:
+        """Draw the order of the first half."""
+        import jax
+        import numpy as np
+
+        order, training = jax.random.split(key)
+        return State(training, pool, np.asarray(jax.random.permutation(order, len(pool))))
+
+    def ask(self, state: State) -> Any:
+        """The next images, (B, H, W, C); none beyond the half before its answers are there."""
+        end = len(state.pool) if state.turned else self.budget // 2
+        return state.pool[state.order[state.spent : min(end, state.spent + self.batch_size)]]
+
+    def tell(self, state: State, images: Any, answers: Any) -> State:
+        """Keep the answers; after the first half, turn to what a model of them is surest of."""
+        state = state._replace(images=(*state.images, images), answers=(*state.answers, answers))
+        if state.turned or state.spent < self.budget // 2:
+            return state
+        return state._replace(order=self._by_certainty(state), turned=True)
+
+    def _by_certainty(self, state: State) -> Any:
+        """What was asked about, and then the rest of the pool by the substitute's largest probability."""
+        import numpy as np
+
+        from pp_jax import metrics, training
+
+        learnt = training.fit(
+            state.key, self.network, np.concatenate(state.images), np.concatenate(state.answers), self.recipe
+        )
+        asked, rest = state.order[: state.spent], np.sort(state.order[state.spent :])
+        certainty = metrics.predict(self.network, learnt, state.pool[rest]).max(axis=1)
+        return np.concatenate([asked, rest[np.argsort(-certainty, kind="stable")]])

@@ -1,0 +1,83 @@
+"""Thieves who learn from images without answers as well: S4L and MixMatch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import train_victim
+from attackers import SEMI, Attack
+
+if TYPE_CHECKING:
+    from steal import Config
+    from theft import Progress, Scene
+
+S4L_WEIGHT, MIXMATCH_WEIGHT = 0.3, 1.0
+"""Of what images without answers teach, beside the answers."""
+MIXMATCH_ALPHA = 0.0
+"""Nothing is mixed: in a few hundred steps a thief learns less from mixtures than from images (MNIST ← notMNIST)."""
+
+
+def check_left(attack: Attack, pool: Any) -> None:
+    """Refuse a thief who learns from images without answers, but asks about all."""
+    if attack.labels in SEMI and attack.budget >= len(pool):
+        raise ValueError(
+            f"budget is {attack.budget}: must be below {len(pool)}, the images of {attack.pool}, "
+            f"as some are left unasked where labels is {attack.labels}"
+        )
+
+
+def unasked(key: Any, pool: Any, asked: Any, *, most: int) -> Any:
+    """Images of the pool that were not asked about, nor are copies of one that was: at random, no more than `most`."""
+    import jax
+    import numpy as np
+
+    known = {image.tobytes() for image in asked}
+    left = np.flatnonzero([image.tobytes() not in known for image in pool])
+    if len(left) == 0:
+        raise ValueError("no image of the pool is left that was not asked about: the budget must be smaller")
+    return pool[np.sort(np.asarray(jax.random.permutation(key, left))[:most])]
+
+
+def fit(config: Config, at: Scene, images: Any, targets: Any, progress: Progress) -> tuple[Any, Any]:
+    """Train a thief on images with targets and on others of the pool; its network and parameters.
+
+    Unlike a supervised training it is not kept on the way: a killed one starts anew.
+    """
+    import jax
+
+    from pp_jax.attacks import recovery
+
+    attack = config.attack
+    network = at.thief
+    loss: recovery.SemiLoss = recovery.MixMatch(
+        MIXMATCH_WEIGHT, alpha=MIXMATCH_ALPHA, augment=changes(at.pool.image_shape)
+    )
+    if attack.labels == "s4l":
+        network = train_victim.network_for(attack.model, targets.shape[1] + 4, at.pool.image_shape)
+        loss = recovery.Rotations(S4L_WEIGHT)
+    key = jax.random.fold_in(at.attack_key, 3)
+    # As many as are drawn beside the queries: more would not be seen.
+    others = unasked(key, at.pool.images, images, most=attack.epochs * len(images))
+    params = recovery.fit_semi(
+        at.thief_key,
+        network,
+        images,
+        targets,
+        others,
+        attack.recipe(),
+        loss=loss,
+        on_epoch=lambda epoch, _: progress(epoch / attack.epochs),
+    )
+    return (recovery.FirstClasses(network, targets.shape[1]) if attack.labels == "s4l" else network), params
+
+
+def changes(image_shape: tuple[int, int, int]) -> Any:
+    """MixMatch's changes to an image, under which its class should stay.
+
+    Photographs, which have colours, are shifted and mirrored as in the paper. Grey images show digits and letters: in
+    the mirror a b is a d, so they are shifted alone, by two pixels, as much as MNIST leaves around its digits; what
+    enters is their own black.
+    """
+    from pp_jax import augmentation
+
+    return augmentation.CIFAR if image_shape[-1] == 3 else augmentation.bind(augmentation.random_crop, padding=2)
