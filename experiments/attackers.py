@@ -84,8 +84,8 @@ class Attack:
     changed copies of an image (each a query; `agreeing` keeps the most certain averages), on the answers and on images
     of the pool that were not asked about (`s4l`, `mixmatch`), or on what is recovered from the answers by an attacker
     who knows defense and strength, but its own surrogate only (`inverted_weights`: the defender's). Yardsticks for
-    defenses that spare some queries: a thief who is told which answers are `genuine`, or has the gate and asks nothing
-    else (`passing`)."""
+    defenses that spare some queries: a thief who is told which answers are `genuine`, or has the gate and asks
+    first about all that pass (`passing`)."""
     confident_share: float = 0.5
     """Confident thief: which share of its answers it trusts."""
     model: Model = "lenet"

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
 
 def pool(config: Config, at: Scene) -> Any:
-    """Images that the thief may ask about: those of its pool, or those alone that pass a gate that it has."""
+    """Images that the thief asks about: any of its pool, or what passes a gate that it has, filled up with others."""
+    import jax
+    import numpy as np
+
     if config.attack.labels != "passing":
         return at.pool.images
-    return at.pool.images[trusting.some(~trusting.strange(at, at.pool.images))]
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(at.attack_key, 5), len(at.pool)))
+    first = np.argsort(trusting.strange(at, at.pool.images)[order], kind="stable")
+    return at.pool.images[order[first[: config.attack.budget]]]
 
 
 class State(NamedTuple):

@@ -116,7 +116,7 @@ def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> The
     meter = blackbox.Metered(at.box.api(), attack.budget)
     pool = seeking.pool(config, at)
     copies = recovering.COPIES if attack.labels in recovering.SEVERAL else 1
-    count = min(attack.budget // copies, len(pool) if attack.labels == "passing" else attack.budget)
+    count = attack.budget // copies
     stolen = attacks.collect(
         at.attack_key,
         attack.strategy(at.thief, at.pool),

@@ -1,5 +1,6 @@
 """Thieves of the experiments who trust some answers, or none: which lessons they take, and what they refuse."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -137,20 +138,45 @@ def test_every_thief_learns(labels, data_dir, tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_who_is_told_what_is_strange_keeps_the_rest(scripts):
-    # The posterior of the image itself; strange where the second class is likelier.
+@dataclasses.dataclass
+class Pool:
+    """Images by name."""
+
+    images: np.ndarray
+
+    def __len__(self):
+        return len(self.images)
+
+
+@pytest.fixture
+def gated():
+    """A victim whose posterior is the image itself; strange is where the second class is likelier."""
     victim = types.SimpleNamespace(network=given_logits, params=None)
     defense = types.SimpleNamespace(strange=lambda probs, image: probs[1] > probs[0])
-    at = types.SimpleNamespace(victim=victim, box=types.SimpleNamespace(defense=defense))
+    return types.SimpleNamespace(victim=victim, box=types.SimpleNamespace(defense=defense))
+
+
+def test_who_is_told_what_is_strange_keeps_the_rest(scripts, gated):
     images = np.log(np.float32([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]]))[:, :, None, None]
-    np.testing.assert_array_equal(scripts("trusting").strange(at, images), [False, True, False])
+    np.testing.assert_array_equal(scripts("trusting").strange(gated, images), [False, True, False])
     keyed = scripts("defenses").Defense("keyed_swap")
     config = types.SimpleNamespace(attack=attack(scripts, labels="genuine"), defense=keyed)
-    np.testing.assert_array_equal(scripts("trusting").trusted(config, at, images, None), [0, 2])
-    config = types.SimpleNamespace(attack=attack(scripts, labels="passing"))
-    at.pool = types.SimpleNamespace(images=images)
-    np.testing.assert_array_equal(scripts("seeking").pool(config, at), images[[0, 2]])
+    np.testing.assert_array_equal(scripts("trusting").trusted(config, gated, images, None), [0, 2])
     np.testing.assert_array_equal(scripts("trusting").some(np.array([False, False])), [0, 1])
+
+
+def test_who_has_the_gate_asks_first_about_what_passes(scripts, gated):
+    import jax
+
+    pool = np.log(np.float32([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3], [0.2, 0.8]]))[:, :, None, None]
+    gated.pool, gated.attack_key = Pool(pool), jax.random.key(0)
+
+    def asked(budget):
+        config = types.SimpleNamespace(attack=attack(scripts, labels="passing", budget=budget))
+        chosen = scripts("seeking").pool(config, gated)
+        return {int((pool == image).all(axis=(1, 2, 3)).argmax()) for image in chosen}
+
+    assert asked(1) < asked(2) == {0, 2} < asked(3) < asked(4) == {0, 1, 2, 3}
 
 
 def test_a_seeking_thief_asks_half_at_random_and_then_what_its_model_is_surest_of(scripts):
