@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import entrants
 import families
 import grid
+import loading
 import recovering
 import steal
 import tables
@@ -147,10 +148,7 @@ class Row(NamedTuple):
 
 def run(config: Config) -> list[Row]:
     """Calibrate, compute what is missing; the rows."""
-    if config.attack.name not in ("knockoff", "seeking"):
-        raise ValueError(f"attack.name is {config.attack.name}: must be knockoff or seeking, as a pool is asked about")
-    for name in config.defenses:
-        steal.check(config.cells(Entrant.of(Defense(name)), "soft")[0], folder=config.folder)
+    check(config)
     starts = [Start(Entrant(Defense("none"))), *entrants.entered(config)]
     thefts = [
         {
@@ -163,6 +161,32 @@ def run(config: Config) -> list[Row]:
     every = dict.fromkeys(cell for cells in thefts for over_seeds in cells.values() for cell in over_seeds)
     found = grid.run(list(every), config.folder, config.machines)
     return [_row(start, cells, found) for start, cells in zip(starts, thefts, strict=True)]
+
+
+def check(config: Config) -> None:
+    """Refuse what can be seen to be wrong before long work starts.
+
+    Raises:
+        ValueError: naming the option, its value and what it must be.
+    """
+    for option in ("defenses", "attackers", "seeds"):
+        if not getattr(config, option):
+            raise ValueError(f"{option} is empty: must name at least one")
+    if not (config.l1 or config.accuracy_loss or config.published):
+        raise ValueError("l1 and accuracy_loss are empty and published is not asked for: there is nothing to race at")
+    for option, most in (("l1", 2), ("accuracy_loss", 100)):
+        for value in getattr(config, option):
+            if not 0 < value <= most:
+                raise ValueError(f"{option} is {value:g}: must be above 0 and at most {most}")
+    if config.attack.name not in ("knockoff", "seeking"):
+        raise ValueError(f"attack.name is {config.attack.name}: must be knockoff or seeking, as a pool is asked about")
+    for name in config.defenses:
+        if name not in families.FAMILIES:
+            known = ", ".join(families.FAMILIES)
+            raise ValueError(f"defenses has {name}: must be of {known}; the undefended victim races unasked")
+        like = config.cells(Entrant.of(Defense(name)), "soft")[0]
+        steal.check(like, folder=config.folder)
+        loading.checked(like)
 
 
 def _row(start: Start, cells: Mapping[Labels, Sequence[steal.Config]], found: Mapping[Any, Any]) -> Row:

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import outliers
 import train_defense
 import train_victim
 from attackers import Source
@@ -21,13 +22,26 @@ SEED_IMAGES = 1000
 
 def cell(config: Config) -> tuple[Trained, Any, Any]:
     """The victim, the thief's pool and the test images, checked against one another before long work starts."""
-    attack = config.attack
+    pool, test = checked(config)
+    return victim(config.victim, config.runs, config.data_dir), pool, test
+
+
+def checked(config: Config) -> tuple[Any, Any]:
+    """The thief's pool and the test images, once every image set that a cell needs is there and fits the others.
+
+    Raises:
+        ValueError: for a set that is not prepared or has other images, and for a budget beyond the pool.
+    """
+    attack, needs = config.attack, config.defense.needs()
     pool, test = images(config.victim.dataset, attack.source(), config.data_dir)
     most = float("inf") if attack.source() is None else len(pool)
     if not 1 <= attack.budget <= most:
         limit = "" if attack.source() is None else f" and at most {most}, the images of {attack.pool}"
         raise ValueError(f"budget is {attack.budget}: must be at least 1{limit}")
-    return victim(config.victim, config.runs, config.data_dir), pool, test
+    for dataset in (config.victim.outliers, needs.outliers if needs else None):
+        if dataset is not None:
+            outliers.load(dataset, test.image_shape, config.data_dir)
+    return pool, test
 
 
 def prepare(config: Config) -> None:

@@ -131,3 +131,32 @@ def test_paired_defenses_meet_the_thieves_who_know_the_pairs(data_dir, tmp_path)
         *(("keyed_swap", labels) for labels in ("soft", "relabelled")),
         *(("always_swapped", labels) for labels in ("soft", "inverted", "relabelled")),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"l1": (3.0,)}, "l1 is 3: must be above 0 and at most 2"),
+        ({"l1": (0.5, float("nan"))}, "l1 is nan: must be above 0"),
+        ({"accuracy_loss": (-1.0,)}, "accuracy_loss is -1: must be above 0 and at most 100"),
+        ({"l1": ()}, "l1 and accuracy_loss are empty and published is not asked for"),
+        ({"seeds": ()}, "seeds is empty: must name at least one"),
+        ({"attackers": ()}, "attackers is empty"),
+        ({"defenses": ("none",)}, "defenses has none: must be of mad, .*; the undefended victim races unasked"),
+    ],
+)
+def test_what_cannot_be_raced_is_refused_before_work(scripts, tmp_path, changes, message):
+    armsrace = scripts("armsrace")
+    with pytest.raises(ValueError, match=message):
+        armsrace.run(armsrace.Config(runs=tmp_path, **changes))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("defense", ["edm", "misinformation"])
+def test_outliers_that_are_not_there_are_missed_before_a_victim_is_trained(scripts, data_dir, tmp_path, defense):
+    armsrace, victim = scripts("armsrace"), scripts("train_victim").Victim("stripes")
+    attack = scripts("attackers").Attack(pool="stripes", budget=8)
+    config = armsrace.Config(victim, attack, defenses=("mad", defense), runs=tmp_path, data_dir=data_dir)
+    with pytest.raises(ValueError, match="omniglot_28 is not prepared"):
+        armsrace.run(config)
+    assert not (tmp_path / "victims").exists()
