@@ -7,12 +7,17 @@ piecewise linear in t.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from pp_jax import simplex
 from pp_jax.pytree import pytree
+
+# What a chunk of the batch takes should stay in a CPU's cache.
+_CACHE_BYTES = 2**18
 
 
 def least_log_posterior(
@@ -41,11 +46,8 @@ def least_log_posterior(
     kept", with t − δ in place of t.
     """
     steps = steps or (16 if y.dtype == jnp.float64 else 10)
-    program = _Program.of(y, jnp.asarray(epsilon, y.dtype) / 2, margin, offset)
-    best = _convex_valley(program, steps)
-    others = jnp.arange(y.shape[-1]) != jnp.argmax(y)
-    z = jnp.where(others, program.answer(y, best), 0)
-    return jnp.where(others, z, 1 - jnp.sum(z))
+    budget = jnp.asarray(epsilon, y.dtype) / 2
+    return _answer(y, _solver(margin, offset, steps)(y, budget), margin)
 
 
 class _Split(NamedTuple):
@@ -60,106 +62,178 @@ class _Split(NamedTuple):
     last_emptied: jax.Array
 
 
+def _solver(margin: float, offset: float, steps: int) -> Callable[[jax.Array, jax.Array], _Split]:
+    """The best split of the program around y, (K,), with the budget ε/2: a function of these two."""
+
+    def at_once(y: jax.Array, budget: jax.Array) -> _Split:
+        # Classes first: what is done to each of them is then done to a vector of the batch.
+        best = _convex_valley(_Program.of(y.T, budget[None], margin, offset), steps)
+        return jax.tree.map(lambda x: x[0], best)
+
+    @jax.custom_batching.custom_vmap
+    def solver(y: jax.Array, budget: jax.Array) -> _Split:
+        return jax.tree.map(lambda x: x[0], at_once(y[None], budget[None]))
+
+    def in_chunks(y: jax.Array, budget: jax.Array) -> _Split:
+        return jax.lax.map(lambda row: solver(*row), (y, budget), batch_size=_rows_in_cache(y))
+
+    @solver.def_vmap
+    def _rule(size: int, batched: list[bool], y: jax.Array, budget: jax.Array) -> tuple[_Split, _Split]:
+        y = y if batched[0] else jnp.broadcast_to(y, (size, *y.shape))
+        budget = jnp.broadcast_to(budget, size)
+        cpu = in_chunks if size > _rows_in_cache(y) else at_once
+        best = jax.lax.platform_dependent(y, budget, cpu=cpu, default=at_once)
+        return best, jax.tree.map(lambda _: True, best)
+
+    return solver
+
+
+def _rows_in_cache(y: jax.Array) -> int:
+    """How many rows of (B, K) make a chunk, a power of two."""
+    return 1 << max(_CACHE_BYTES // (y.shape[-1] * y.dtype.itemsize), 1).bit_length() - 1
+
+
 @pytree
 @dataclasses.dataclass(frozen=True)
 class _Program:
-    """The classes but the top one in descending order of y, with prefix sums; what every fixed t shares."""
+    """The classes but the top one in ascending order of y, with prefix sums; what every fixed t shares.
+
+    Arrays are (K − 1, B), numbers (1, B), and sums over the j least classes, for all j, (K, B).
+    """
 
     top: jax.Array
     rest: jax.Array
+    top_cost: jax.Array
     costs: jax.Array
-    to_left: jax.Array
+    mass: jax.Array
+    cost: jax.Array
+    spent: jax.Array
     budget: jax.Array
     margin: float
-    offset: float
 
     @classmethod
     def of(cls, y: jax.Array, budget: jax.Array, margin: float, offset: float) -> "_Program":
-        """The program around `y`."""
-        ordered = _descending(y)
-        rest = ordered[1:]
-        return cls(ordered[0], rest, jnp.log(rest + offset), jnp.cumsum(rest), budget, margin, offset)
+        """The programs around the columns of `y`, (K, B)."""
+        ordered = _ascending(y)
+        top, rest = ordered[-1:], ordered[:-1]
+        # From the least cost on, as Σ z = 1: smaller sums, less rounding.
+        least_cost = jnp.log(rest[:1] + offset)
+        costs = jnp.log(rest + offset) - least_cost
+        mass, cost, spent = (_prefix_sums(x) for x in (rest, costs, rest * costs))
+        return cls(top, rest, jnp.log(top + offset) - least_cost, costs, mass, cost, spent, budget, margin)
 
-    def cost(self, y: jax.Array) -> jax.Array:
-        """log(y + c)."""
-        return jnp.log(y + self.offset)
-
-    def levels(self) -> jax.Array:
+    def levels(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The least, the clean and the largest z_top."""
-        count = jnp.arange(1, self.rest.shape[-1] + 1, dtype=self.rest.dtype)
+        size = self.rest.shape[0]
+        count = jnp.arange(size, 0, -1, dtype=self.top.dtype)[:, None]
         # What must be skimmed off the largest classes, with and without the top one, so that they leave it the margin.
-        skim = self.to_left + count * self.margin - self.budget
-        low = jnp.max(jnp.maximum(skim / count, (skim + self.top) / (count + 1)))
+        skim = self.mass[-1:] - self.mass[:-1] + count * self.margin - self.budget
+        low = jnp.max(jnp.maximum(skim / count, (skim + self.top) / (count + 1)), axis=0, keepdims=True)
         low = jnp.maximum(low, self.top - self.budget)
-        low = jnp.maximum(low, (1 + count[-1] * self.margin) / (count[-1] + 1))
+        low = jnp.maximum(low, (1 + size * self.margin) / (size + 1))
         high = jnp.minimum(self.top + self.budget, 1)
         low = jnp.minimum(low, high)
-        return jnp.stack([low, jnp.maximum(self.top, low), high])
+        return low, jnp.maximum(self.top, low), high
 
     def split(self, t: jax.Array) -> _Split:
         """Solve the boxed program with z_top = t."""
-        cap = jnp.maximum(t - self.margin, 0)
-        rest, index = self.rest, jnp.arange(self.rest.shape[-1], dtype=self.rest.dtype)
-        above, kept = rest > cap, jnp.minimum(rest, cap)
-        over, room = jnp.sum(rest - kept), cap - kept
-        # Room of a class and all below it, holdings of a class and all above it: cumulative sums without a scan.
-        to_right = self.to_left[-1] - self.to_left + rest
-        room_sum = jnp.where(above, jnp.sum(room), (rest.shape[-1] - index) * cap - to_right)
-        kept_sum = jnp.where(above, (index + 1) * cap, self.to_left - over)
+        size = self.rest.shape[0]
+        least = jnp.arange(size + 1, dtype=jnp.int32)[:, None]
+        cap = jnp.maximum(t - self.margin, jnp.finfo(t.dtype).tiny)
+        under = _count(self.rest <= cap)
+        mass_under, cost_under = _at(self.mass, under), _at(self.cost, under)
+        # What the j least classes hold under the cap, for all j.
+        kept = jnp.where(least <= under, self.mass, mass_under + (least - under) * cap)
+        whole = mass_under + (size - under) * cap
         # Mass that the cap sets free (or, where negative, that the top class asks for).
-        free = self.top - t + over
-        meeting = jnp.minimum(room_sum, free + kept_sum)
-        most, limit = jnp.max(meeting), jnp.maximum(self.budget - jnp.maximum(t - self.top, 0), 0)
-        gained = jnp.maximum(jnp.minimum(most, limit), jnp.maximum(free, 0))
-        lost = gained - free
-        last_filled = jnp.min(jnp.where(room_sum >= gained, rest, rest[0]))
-        last_emptied = jnp.max(jnp.where(kept_sum >= lost, rest, rest[-1]))
-        z = kept + jnp.clip(gained - (room_sum - room), 0, room) - jnp.clip(lost - (kept_sum - kept), 0, kept)
-        # The prices of one more unit of gain, and of loss; one price where gains and losses meet at a class.
-        up, down = self.cost(last_filled), self.cost(last_emptied)
-        shared = jnp.where(jnp.any((meeting >= most) & (room_sum <= free + kept_sum)), down, up)
+        free = self.top - t + self.mass[-1:] - whole
+        # Without a budget the least classes are filled and the largest emptied until they meet at one.
+        meeting = jnp.clip((whole + free) / cap, 0, size - 1).astype(jnp.int32)
+        left = jnp.maximum(whole + free - meeting * cap - _at(self.rest, meeting), 0)
+        met = jnp.minimum(meeting, under)
+        most = met * cap - _at(self.mass, met) + jnp.where(meeting < under, left, 0)
+        limit = jnp.maximum(self.budget - jnp.maximum(t - self.top, 0), 0)
         bound = most > limit
-        up, down = jnp.where(bound, jnp.minimum(up, down), shared), jnp.where(bound, down, shared)
-        capped = jnp.maximum(jnp.where(above, down, up) - self.costs, 0)
-        slope = self.cost(self.top) - jnp.where(t > self.top, up, down) - jnp.sum(capped)
-        value = self.cost(self.top) * t + jnp.sum(self.costs * z)
-        return _Split(t, value, slope, gained, lost, last_filled, last_emptied)
+        gained = jnp.maximum(jnp.where(bound, limit, most), jnp.maximum(free, 0))
+        lost = gained - free
+        full = _count((least <= under) & (least * cap - self.mass < gained)) - 1
+        rest = _count(whole - kept >= lost) - 1
+        filled = jnp.where(bound, jnp.clip(full, 0, size - 1), meeting)
+        emptied = jnp.where(bound, jnp.clip(rest, 0, size - 1), meeting)
+        # The prices of one more unit of gain, and of loss.
+        up, down = _at(self.costs, jnp.minimum(filled, emptied)), _at(self.costs, emptied)
+        gaining, losing = jnp.minimum(filled, under), jnp.maximum(emptied, under)
+        cost_gaining, cost_losing = _at(self.cost, gaining), _at(self.cost, losing)
+        slope = self.top_cost - jnp.where(t > self.top, up, down) - (gaining * up - cost_gaining)
+        slope = slope - ((losing - under) * down - (cost_losing - cost_under))
+        held = jnp.minimum(emptied, under)
+        value = (
+            self.top_cost * t
+            + cap * cost_gaining
+            + (gained - gaining * cap + _at(self.mass, gaining)) * _at(self.costs, filled)
+        )
+        value = value + _at(self.spent, held) + cap * (cost_losing - cost_under) - _at(self.spent, gaining)
+        value = value + down * (whole - lost - _at(self.mass, held) - (losing - under) * cap)
+        return _Split(t, value, slope, gained, lost, _at(self.rest, filled), _at(self.rest, emptied))
 
-    def answer(self, y: jax.Array, split: _Split) -> jax.Array:
-        """The solution in the order of `y`, shared evenly by classes of equal y; the top class's entry is void."""
-        cap = jnp.maximum(split.t - self.margin, 0)
-        kept, room = jnp.minimum(y, cap), jnp.maximum(cap - y, 0)
 
-        def shared(amount: jax.Array, whole: jax.Array, partly: jax.Array, size: jax.Array) -> jax.Array:
-            """What is left of `amount` after the classes that take part wholly, for each that takes part partly."""
-            left = amount - jnp.sum(jnp.where(whole, size, 0))
-            return jnp.maximum(left, 0) / jnp.maximum(jnp.sum(partly), 1)
+def _answer(y: jax.Array, split: _Split, margin: float) -> jax.Array:
+    """The solution in the order of `y`, (K,), shared evenly by classes of equal y."""
+    others = jnp.arange(y.shape[-1]) != simplex.first_top(y)
+    cap = jnp.maximum(split.t - margin, 0)
+    kept, room = jnp.minimum(y, cap), jnp.maximum(cap - y, 0)
 
-        rest_kept = jnp.minimum(self.rest, cap)
-        fill = shared(split.gained, self.rest < split.last_filled, self.rest == split.last_filled, cap - rest_kept)
-        drain = shared(split.lost, self.rest > split.last_emptied, self.rest == split.last_emptied, rest_kept)
-        filled = jnp.where(y < split.last_filled, room, jnp.where(y == split.last_filled, jnp.minimum(fill, room), 0))
-        emptied = jnp.where(y > split.last_emptied, kept, jnp.where(y == split.last_emptied, drain, 0))
-        return jnp.maximum(kept + filled - emptied, 0)
+    def moved(amount: jax.Array, size: jax.Array, whole: jax.Array, partly: jax.Array) -> jax.Array:
+        """`amount` out of `size`: all of the classes that take part wholly, the rest in equal parts of the others."""
+        left = amount - jnp.sum(jnp.where(whole, size, 0))
+        share = jnp.maximum(left, 0) / jnp.maximum(jnp.sum(partly), 1)
+        return jnp.where(whole, size, jnp.where(partly, jnp.minimum(share, size), 0))
+
+    filled = moved(split.gained, room, others & (y < split.last_filled), others & (y == split.last_filled))
+    emptied = moved(split.lost, kept, others & (y > split.last_emptied), others & (y == split.last_emptied))
+    z = jnp.where(others, jnp.maximum(kept + filled - emptied, 0), 0)
+    return jnp.where(others, z, 1 - jnp.sum(z))
 
 
-def _descending(y: jax.Array) -> jax.Array:
-    """`y` ≥ 0 in descending order."""
-    # The bits of non-negative numbers are ordered as they are, and XLA's CPU back end sorts whole numbers 8 times as
-    # fast as floating-point ones, whose NaNs it has to look after.
-    whole = jnp.int64 if y.dtype == jnp.float64 else jnp.int32
-    bits = jax.lax.bitcast_convert_type(jnp.abs(y), whole)
-    return jax.lax.bitcast_convert_type(jax.lax.sort(bits, is_stable=False), y.dtype)[::-1]
+def _at(x: jax.Array, index: jax.Array) -> jax.Array:
+    """The entry `index`, (1, B), of each column, (1, B)."""
+    return jnp.take_along_axis(x, index, axis=0, mode="clip")
+
+
+def _count(holds: jax.Array) -> jax.Array:
+    """For how many classes it holds, (1, B)."""
+    return jnp.sum(holds, axis=0, keepdims=True, dtype=jnp.int32)
+
+
+def _prefix_sums(x: jax.Array) -> jax.Array:
+    """Sums of the first 0, 1, …, n entries of each column."""
+    # Not `cumsum`, which takes XLA's CPU back end ten times as long; sums by pairs lose less to rounding, too.
+    return jnp.concatenate([jnp.zeros_like(x[:1]), jax.lax.associative_scan(jnp.add, x)])
+
+
+def _ascending(y: jax.Array) -> jax.Array:
+    """Each column of `y`, (K, B), in ascending order."""
+    # A bitonic network, in which vectors of the batch are compared: for 100 classes a seventh of the time of XLA's
+    # sort, which on CPUs takes one posterior after the other.
+    size, batch = y.shape
+    levels = (size - 1).bit_length()
+    y = jnp.pad(y, [(0, 2**levels - size), (0, 0)], constant_values=jnp.inf)
+    for level in range(levels):
+        for step in range(level, -1, -1):
+            pairs = y.reshape(-1, 2, 2**step, batch)
+            low, high = pairs[:, 0], pairs[:, 1]
+            # Of two ascending runs the second is reversed first.
+            high = high[:, ::-1] if step == level else high
+            y = jnp.concatenate([jnp.minimum(low, high), jnp.maximum(low, high)], axis=1).reshape(-1, batch)
+    return y[:size]
 
 
 def _convex_valley(program: _Program, steps: int) -> _Split:
     """Return the split of the least value between the first and the last level."""
+    first, clean, last = program.levels()
 
     def select(condition: jax.Array, a: _Split, b: _Split) -> _Split:
         return jax.tree.map(lambda x, z: jnp.where(condition, x, z), a, b)
-
-    def narrow(here: _Split, low: _Split, high: _Split) -> tuple[_Split, _Split]:
-        return select(here.slope < 0, here, low), select(here.slope < 0, high, here)
 
     def step(i: jax.Array, carry: tuple[_Split, _Split, _Split]) -> tuple[_Split, _Split, _Split]:
         low, high, best = carry
@@ -167,10 +241,11 @@ def _convex_valley(program: _Program, steps: int) -> _Split:
         # Where the tangents at both ends meet, measured from the lower end.
         meet = (high.slope * gap - (high.value - low.value)) / jnp.where(bend > 0, bend, 1)
         tangent = jnp.where((bend > 0) & (meet > 0) & (meet < gap), meet, gap / 2)
-        here = program.split(low.t + jnp.where(i % 3 == 2, gap / 2, tangent))
-        return *narrow(here, low, high), select(here.value < best.value, here, best)
+        inside = low.t + jnp.where(i % 3 == 2, gap / 2, tangent)
+        # Both ends of the bracket and the clean level come first.
+        here = program.split(jnp.select([i == 0, i == 1, i == 2], [first, last, clean], inside))
+        falls = (i == 0) | (i > 1) & (here.slope < 0)
+        return select(falls, here, low), select(falls, high, here), select(here.value < best.value, here, best)
 
-    first = jax.vmap(program.split)(program.levels())
-    low, middle, high = (jax.tree.map(lambda x, i=i: x[i], first) for i in range(3))
-    best = jax.tree.map(lambda x: x[jnp.argmin(first.value)], first)
-    return jax.lax.fori_loop(0, steps, step, (*narrow(middle, low, high), best))[2]
+    nothing = _Split(*[jnp.zeros_like(first)] * 7)._replace(value=jnp.full_like(first, jnp.inf))
+    return jax.lax.fori_loop(0, steps + 3, step, (nothing, nothing, nothing))[2]
