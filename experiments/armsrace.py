@@ -244,7 +244,7 @@ def table(rows: Sequence[Row], config: Config, *, brief: bool = False) -> tables
         texts.append([row.name, *thieves, worst, text(row.defender), f"{row.spent:.2f}"])
     doubts = [f"{row.name}: {doubt}." for row in rows for doubt in row.doubts()]
     checks = ["Not to be trusted without a look:", *doubts] if doubts else ["No self-check speaks against a row."]
-    spread = "" if brief else ", mean ± half of Student's 95 % confidence interval"
+    spread = "" if brief or len(config.seeds) < 2 else ", mean ± half of Student's 95 % confidence interval"
     note = " ".join([f"The thief's and the defender's test accuracy in %{spread}.", *checks])
     return tables.Table(title(config), headings, texts, note, hidden=("mean L1",))
 
@@ -269,10 +269,11 @@ def picture(rows: Sequence[Row], config: Config) -> Any:
 
 
 def title(config: Config) -> str:
-    """Victim, pool and queries in words."""
+    """Victim, pool and queries in words, and how these are chosen where not at random."""
     attack = config.attack
     queries = f"{attack.budget:,} queries".replace(",", " ")
-    return f"{config.victim.dataset} ← {attack.pool}, {attack.model}, {queries}"
+    asked = "" if attack.name == "knockoff" else f", {attack.name}"
+    return f"{config.victim.dataset} ← {attack.pool}, {attack.model}, {queries}{asked}"
 
 
 def main() -> None:

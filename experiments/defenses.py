@@ -100,7 +100,7 @@ class Defense:
     """Adaptive misinformation and EDM: passes over the victim's data for their own networks."""
     members: int = 5
     """EDM: models."""
-    share: float = 0.02
+    share: float = 0.04
     """Keyed swap: level of significance below which a query counts as strange."""
     probability: float = 0.5
     """Keyed swap: how often a strange query is answered with the classes of a pair exchanged."""

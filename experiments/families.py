@@ -65,7 +65,7 @@ FAMILIES: dict[Name, Family] = {
     "misinformation": Family("tau", 0.0, 1.0, {"tau": 0.7}, exposed=True),
     "edm": Family(None, published={}),
     # Its strength is what the owner loses of genuine answers; where strange queries run out, more of it costs nothing.
-    "keyed_swap": Family("share", 0.0, 0.02),
+    "keyed_swap": Family("share", 0.0, 0.04),
     "always_swapped": Family(None),
     "merged": Family(None),
 }

@@ -43,8 +43,8 @@ class KeyedSwap:
     Attributes:
         novelty: the gate, fitted to the victim; None to count every query as strange.
         partners: π, (K,) whole numbers; a leaf.
-        share: q ∈ [0, 1], the level below which a query counts as strange: about the share of genuine queries that do,
-            half of which are answered wrongly; a leaf.
+        share: q ∈ [0, 1], the level below which a query counts as strange: the share of genuine queries that do, half
+            of which are answered wrongly; a leaf.
         probability: p ∈ [0, 1] of the exchange; a leaf.
 
     Raises:
@@ -54,7 +54,7 @@ class KeyedSwap:
 
     novelty: Novelty | None
     partners: jax.Array
-    share: jax.Array | float = 0.02
+    share: jax.Array | float = 0.04
     probability: jax.Array | float = 0.5
 
     random = True
