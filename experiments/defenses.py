@@ -35,6 +35,7 @@ Name = Literal[
     "keyed_swap",
     "always_swapped",
     "merged",
+    "learned",
 ]
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -55,6 +56,7 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "keyed_swap": ("share", "probability"),
     "always_swapped": ("share",),
     "merged": ("share",),
+    "learned": ("epsilon", "outliers"),
 }
 
 _ALONE = Beside()
@@ -65,7 +67,8 @@ class Defense:
     """A defense by name; only its own parameters count."""
 
     name: Name = "mad"
-    """Which defense; those from `mad` to `second_likeliest`, GRAD² and ModelGuard move the posterior by epsilon."""
+    """Which defense; those from `mad` to `second_likeliest`, GRAD², ModelGuard and `learned` move the posterior by
+    epsilon."""
     epsilon: float = 0.99
     """Budget of those in the unit of the distance; 0 to 2 in L1."""
     gram: Literal["last_layer", "all_layers", "identity"] = "last_layer"
@@ -95,7 +98,8 @@ class Defense:
     tau: float = 0.7
     """Adaptive misinformation: confidence below which the answer misinforms (.7 for CIFAR-10)."""
     outliers: str = "omniglot_28"
-    """EDM: data set that its models are taught to disagree on; never the thief's pool."""
+    """EDM: data set that its models are taught to disagree on; learned poison: what it is trained to poison. Never the
+    thief's pool."""
     network_epochs: int = 2
     """Adaptive misinformation and EDM: passes over the victim's data for their own networks."""
     members: int = 5
@@ -117,6 +121,8 @@ class Defense:
         """The networks of its own, if it has any."""
         if self.name in ("keyed_swap", "always_swapped", "merged"):
             return Needs("novelty", epochs=0)
+        if self.name == "learned":
+            return Needs("unrolled", epochs=0, outliers=self.outliers)
         if self.name == "misinformation":
             return Needs("misinformation", self.network_epochs)
         return Needs("edm", self.network_epochs, self.outliers, self.members) if self.name == "edm" else None
@@ -174,6 +180,7 @@ class Defense:
             "keyed_swap": lambda: defenses.KeyedSwap(beside.novelty, beside.partners(), self.share, self.probability),
             "always_swapped": lambda: defenses.KeyedSwap(beside.novelty, beside.partners(), self.share, 1.0),
             "merged": lambda: candidates.Merged(beside.novelty, beside.partners(), self.share),
+            "learned": lambda: candidates.LearnedPoison(beside.network, beside.params, self.epsilon),
             "modelguard_s": lambda: defenses.ModelGuardS(self.epsilon, beside.classes, self.capacity),
         }
         return makers[self.name]()

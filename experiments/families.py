@@ -68,10 +68,12 @@ FAMILIES: dict[Name, Family] = {
     "keyed_swap": Family("share", 0.0, 0.04),
     "always_swapped": Family(None),
     "merged": Family(None),
+    # It has no gate: above 1 it would flip the surest of genuine answers, which it cannot tell from others.
+    "learned": Family("epsilon", 0.0, 0.99),
 }
 
 
-LOST: tuple[Name, ...] = ("always_swapped", "merged")
+LOST: tuple[Name, ...] = ("always_swapped", "merged", "learned")
 """Tried, and worse than what came of them: they race where they are named."""
 
 

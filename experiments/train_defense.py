@@ -19,6 +19,7 @@ import keeping
 import outliers
 import train_victim
 import tyro
+import unrolling
 from train_victim import Victim
 
 FOLDER = "networks"
@@ -34,13 +35,14 @@ class Needs:
     """Networks that a defense is made of.
 
     Attributes:
-        kind: one that avoids the true class, several that disagree on outliers, or the victim's own, fitted.
+        kind: one that avoids the true class, several that disagree on outliers, the victim's own, fitted, or one that
+            poisons, trained through thieves' training.
         epochs: passes over the victim's data.
-        outliers: data set that an ensemble is to disagree on.
+        outliers: data set that an ensemble is to disagree on, and a poison network to poison.
         members: models of an ensemble.
     """
 
-    kind: Literal["misinformation", "edm", "novelty"]
+    kind: Literal["misinformation", "edm", "novelty", "unrolled"]
     epochs: int = 2
     outliers: str | None = None
     members: int = 1
@@ -50,6 +52,8 @@ class Needs:
         chosen: dict[str, Any] = {"kind": self.kind, "epochs": self.epochs}
         if self.kind == "edm":
             chosen |= {"outliers": self.outliers, "members": self.members, "diversity_weight": DIVERSITY_WEIGHT}
+        if self.kind == "unrolled":
+            chosen |= {"outliers": self.outliers, **unrolling.PLAN.settings()}
         return chosen
 
 
@@ -178,6 +182,8 @@ def beside(needs: Needs | None, victim: Victim, runs: Path, data_dir: Path | Non
         return Beside(test.num_classes)
     if needs.kind == "novelty":
         return Beside(test.num_classes, novelty=_novelty(victim, runs, data_dir))
+    if needs.kind == "unrolled":
+        return Beside(test.num_classes, *_unrolled(needs, victim, test, runs, data_dir))
     network = train_victim.network_for(victim.model, test.num_classes, test.image_shape)
     trained = Ensemble(network, needs.members) if needs.kind == "edm" else network
     like = jax.eval_shape(lambda: trained.init(jax.random.key(0), test.image_shape))
@@ -200,6 +206,23 @@ def _novelty(victim: Victim, runs: Path, data_dir: Path | None) -> Any:
     train = train_victim.training_set(victim, data_dir)
     rows = np.asarray(jax.random.permutation(jax.random.key(_SEED), len(train)))[:GATE_IMAGES]
     return novelty.fit(trained.network, trained.params, train.images[rows], train.labels[rows])
+
+
+def _unrolled(needs: Needs, victim: Victim, test: Any, runs: Path, data_dir: Path | None) -> tuple[Any, Any]:
+    """The poison network of a victim, and its parameters."""
+    import jax
+
+    network = unrolling.PLAN.network()
+    like = jax.eval_shape(lambda: network.fresh(jax.random.key(0), test.num_classes))
+
+    def make() -> keeping.Made:
+        trained = train_victim.run(train_victim.Config(victim, runs, data_dir))
+        foreign = outliers.load(needs.outliers or "", test.image_shape, data_dir)
+        train = train_victim.training_set(victim, data_dir)
+        return unrolling.train(victim.seed + _SEED, trained, train, foreign)
+
+    settings = {"networks": needs.settings(), "victim": victim.settings()}
+    return network, keeping.kept(runs / FOLDER, settings, like, make, kind="networks")
 
 
 def _make(needs: Needs, victim: Victim, network: Any, test: Any, data_dir: Path | None) -> keeping.Made:

@@ -28,6 +28,7 @@ _LABELS = {
     "keyed_swap": "keyed swap",
     "always_swapped": "strange queries always swapped",
     "merged": "strange queries' pairs merged",
+    "learned": "learned poison",
     "dcp": "DCP",
     "bdpl": "BDPL",
     "high_confidence": "cut-off",

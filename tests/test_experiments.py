@@ -29,6 +29,7 @@ ROOMS = {
             "seeking",
             "surrogates",
             "tables",
+            "unrolling",
         ),
         "recovering",
         "theft",
