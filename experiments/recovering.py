@@ -111,7 +111,7 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     if labels == "relabelled":
         return _relabelled(config, at, images, answers, key)
     # What only the defender has, as the gate of a keyed swap, the thief does without.
-    presumed = defense.build(at.thief, at.thief.init(own, at.pool.image_shape), _known(at, answers.shape[1]))
+    presumed = defense.build(at.thief, at.thief.init(own, at.pool.image_shape), _known(defense, at, answers.shape[1]))
     seen = images if hasattr(presumed, "surrogate") else None
     if labels == "partial_bayes":
         return recovery.partial_bayes(key, answers, presumed, images=seen, centres=inverted)
@@ -123,10 +123,11 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     return _from_shadows(config, at, images, answers, presumed, keys=(key, own))
 
 
-def _known(at: Scene, classes: int) -> Beside:
+def _known(defense: Defense, at: Scene, classes: int) -> Beside:
     """What a thief has of the defender's networks: a poison network, which is a rule like others; its key it lacks."""
-    box = at.box.defense
-    return Beside(classes, box.network, box.params) if hasattr(box, "network") else Beside(classes)
+    if defense.name != "learned":
+        return Beside(classes)
+    return Beside(classes, at.box.defense.network, at.box.defense.params)
 
 
 def _inverted(answers: Any, defense: Defense) -> Any:
