@@ -20,6 +20,7 @@ Labels = Literal[
     "partial_bayes",
     "ddae",
     "ddae_plus",
+    "ddae_imagined",
     "inverted",
     "inverted_weights",
     "relabelled",

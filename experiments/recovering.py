@@ -34,6 +34,7 @@ NAMES: dict[Labels, str] = {
     "partial_bayes": "partial Bayes",
     "ddae": "D-DAE",
     "ddae_plus": "D-DAE+",
+    "ddae_imagined": "D-DAE, imagined",
     "inverted": "inversion",
     "inverted_weights": "inversion, weights known",
     "relabelled": "relabelling",
@@ -93,6 +94,7 @@ def api(config: Config, at: Scene, metered: Any) -> Any:
 def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     """What the thief trains on, (N, K) soft or (N,) classes."""
     import jax
+    import numpy as np
 
     from pp_jax.attacks import recovery
 
@@ -115,12 +117,25 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     seen = images if hasattr(presumed, "surrogate") else None
     if labels == "partial_bayes":
         return recovery.partial_bayes(key, answers, presumed, images=seen, centres=inverted)
+    recipe = dataclasses.replace(recovery.PUBLISHED, epochs=DDAE_EPOCHS)
+    if labels == "ddae_imagined":
+        theirs = None if seen is None else images[np.arange(DDAE_PAIRS) % len(images)]
+        return recovery.ddae(key, answers, presumed, imagined(own, answers.shape[1]), images=theirs, recipe=recipe)
     if labels == "ddae_plus":
-        recipe = dataclasses.replace(recovery.PUBLISHED, epochs=DDAE_EPOCHS)
         return recovery.ddae_plus(
             key, answers, presumed, images=seen, centres=inverted, samples=DDAE_PAIRS, recipe=recipe
         )
     return _from_shadows(config, at, images, answers, presumed, keys=(key, own))
+
+
+def imagined(key: Any, classes: int) -> Any:
+    """Posteriors such as classifiers give, from doubtful to certain: y = softmax(s z), s ~ U(½, 8), z ~ N(0, I)."""
+    import jax
+    import numpy as np
+
+    scale_key, key = jax.random.split(key)
+    scales = jax.random.uniform(scale_key, (DDAE_PAIRS, 1), minval=0.5, maxval=8)
+    return np.asarray(jax.nn.softmax(scales * jax.random.normal(key, (DDAE_PAIRS, classes))))
 
 
 def _known(defense: Defense, at: Scene, classes: int) -> Beside:

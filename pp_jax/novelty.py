@@ -110,14 +110,10 @@ def fit(network: Any, params: Params, images: Any, labels: Any) -> Novelty:
     means = np.stack([own[known == label].mean(axis=0) for label in range(classes)])
     whitening = _whitening(own - means[known])
     centre, components = _principal(images[:half][:PRINCIPAL_IMAGES])
+    # What is usual is not yet known; the scores do not hang on it.
     none = jnp.zeros((3, 1))
-    gate = Novelty(
-        network.features,
-        params,
-        *(jnp.asarray(array, jnp.float32) for array in (means, whitening, centre, components)),
-        none,
-        none[0],
-    )
+    mu, w, m, v = (jnp.asarray(array, jnp.float32) for array in (means, whitening, centre, components))
+    gate = Novelty(network.features, params, mu, w, m, v, familiar=none, least=none[0])
     (scores,) = _in_parts(jax.jit(jax.vmap(lambda y, image: (gate.scores(y, image),))), probs[half:], images[half:])
     gate = dataclasses.replace(gate, familiar=jnp.sort(jnp.asarray(scores).T, axis=1))
     return dataclasses.replace(gate, least=jnp.sort(jax.vmap(gate.strangest)(jnp.asarray(scores))))
