@@ -10,14 +10,14 @@ ablations. L2 and KL budgets are chosen so that a saturated posterior moves by a
 import dataclasses
 from pathlib import Path
 
-import grid
+import tyro
+
 import presets
 import steal
-import tables
-import tyro
-from defenses import Defense
-from machines import Machines
-from surrogates import Surrogate
+from cells import grid, tables
+from cells.machines import Machines
+from owners.defenses import Defense
+from owners.surrogates import Surrogate
 
 RANDOM = Surrogate()
 VARIANTS: dict[str, tuple[Defense, Surrogate]] = {

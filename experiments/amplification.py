@@ -12,13 +12,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import grid
+import tyro
+
 import presets
 import steal
-import tables
-import tyro
-from defenses import Defense
-from machines import Machines
+from cells import grid, tables
+from cells.machines import Machines
+from owners.defenses import Defense
 
 DEFENSES = {
     "MAD, ε = 0.5": Defense("mad", epsilon=0.5),

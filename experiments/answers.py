@@ -21,14 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import grid
-import judging
-import steal
-import tables
-import theft
 import tyro
-from attackers import Attack
-from machines import Machines
+
+import steal
+from cells import grid, tables
+from cells.machines import Machines
+from thieves import judging, theft
+from thieves.attackers import Attack
 from tradeoff import Grid
 from train_victim import Victim
 

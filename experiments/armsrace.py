@@ -20,19 +20,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import entrants
-import families
-import grid
-import loading
-import recovering
-import steal
-import tables
 import tyro
-from attackers import Attack, Labels
-from defenses import Defense, Name
-from entrants import Entrant, Start
-from machines import Machines
-from surrogates import Surrogate
+
+import steal
+from cells import grid, loading, tables
+from cells.machines import Machines
+from owners import entrants, families
+from owners.defenses import Defense, Name
+from owners.entrants import Entrant, Start
+from owners.surrogates import Surrogate
+from thieves import recovering
+from thieves.attackers import Attack, Labels
 from train_victim import Victim
 
 ATTACKERS: tuple[Labels, ...] = (

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import attackers
-import grid
+import tyro
+
 import presets
 import steal
-import tables
-import tyro
-from defenses import Defense
-from machines import Machines
+from cells import grid, tables
+from cells.machines import Machines
+from owners.defenses import Defense
+from thieves import attackers
 
 DEFENSES = {
     "no defense": Defense("none"),

@@ -12,14 +12,15 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import defenses
-import grid
+import tyro
+
 import plot
 import steal
-import tyro
-from attackers import Attack
-from defenses import Defense
-from machines import Machines
+from cells import grid
+from cells.machines import Machines
+from owners import defenses
+from owners.defenses import Defense
+from thieves.attackers import Attack
 from train_victim import Victim
 
 RULES: tuple[defenses.Name, ...] = (

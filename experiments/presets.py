@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
-from attackers import Attack
+
+from thieves.attackers import Attack
 from train_victim import Model, Victim
 
 Name = Literal[

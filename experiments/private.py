@@ -10,13 +10,13 @@ cost about ten times an ordinary step on a CPU, so the victims see `--train-size
 import dataclasses
 from pathlib import Path
 
-import grid
+import tyro
+
 import presets
 import steal
-import tables
-import tyro
-from defenses import Defense
-from machines import Machines
+from cells import grid, tables
+from cells.machines import Machines
+from owners.defenses import Defense
 from train_victim import Victim
 
 

@@ -16,16 +16,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import judging
-import loading
-import recovering
-import theft
-import train_defense
 import tyro
-from attackers import Attack
-from defenses import Defense
-from surrogates import Surrogate
-from theft import Progress, Scene, Theft
+
+import train_defense
+from cells import loading
+from owners.defenses import Defense
+from owners.surrogates import Surrogate
+from thieves import judging, recovering, theft
+from thieves.attackers import Attack
+from thieves.theft import Progress, Scene, Theft
 from train_victim import Victim
 
 

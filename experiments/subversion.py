@@ -12,14 +12,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import grid
+import tyro
+
 import presets
 import steal
-import tables
-import tyro
-from defenses import Defense
-from machines import Machines
-from surrogates import Surrogate
+from cells import grid, tables
+from cells.machines import Machines
+from owners.defenses import Defense
+from owners.surrogates import Surrogate
 
 DEFENSES = {
     "none": Defense("none"),

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import grid
+import tyro
+
 import plot
 import steal
-import tyro
-from attackers import Attack
-from defenses import Defense
-from machines import Machines
+from cells import grid
+from cells.machines import Machines
+from owners.defenses import Defense
+from thieves.attackers import Attack
 from train_victim import Victim
 
 

@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import keeping
-import outliers
-import train_victim
 import tyro
-import unrolling
+
+import train_victim
+from cells import keeping
+from owners import outliers, unrolling
 from train_victim import Victim
 
 FOLDER = "networks"

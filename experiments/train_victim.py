@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-import outliers
 import tyro
+
+from owners import outliers
 
 Model = Literal["lenet", "mlp", "vgg16_bn", "resnet18", "resnet34", "resnet50", "wrn_40_2"]
 Augmentation = Literal["none", "cifar", "imagenet"]

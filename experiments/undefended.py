@@ -11,15 +11,15 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import attackers
-import grid
+import tyro
+
 import presets
 import steal
-import tables
-import tyro
-from defenses import Defense
-from machines import Machines
+from cells import grid, tables
+from cells.machines import Machines
+from owners.defenses import Defense
 from presets import Name, Size
+from thieves import attackers
 
 ATTACKS: tuple[attackers.Name, ...] = ("knockoff", "knockoff_adaptive", "jbda", "jb_self", "jb_topk")
 HEADINGS = {

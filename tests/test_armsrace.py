@@ -10,7 +10,7 @@ OPTIONS = (*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp")
 
 def row(scripts, **changes):
     """A row that nothing speaks against, with changes."""
-    armsrace, defenses = scripts("armsrace"), scripts("defenses")
+    armsrace, defenses = scripts("armsrace"), scripts("owners.defenses")
     usual = {
         "defense": defenses.Defense("mad", epsilon=0.5),
         "l1": 0.5,
@@ -48,7 +48,7 @@ def test_an_interval_is_students(scripts):
 
 
 def test_what_can_be_recovered_depends_on_the_defense(scripts):
-    possible, defense = scripts("recovering").possible, scripts("defenses").Defense
+    possible, defense = scripts("thieves.recovering").possible, scripts("owners.defenses").Defense
     found = {
         (labels, name): possible(labels, defense(name))
         for labels in ("top1", "inverted", "inverted_weights", "partial_bayes")
@@ -63,7 +63,7 @@ def test_what_can_be_recovered_depends_on_the_defense(scripts):
 
 
 def test_only_pairs_are_relabelled_and_what_is_always_exchanged_is_exchanged_back(scripts):
-    possible, defense = scripts("recovering").possible, scripts("defenses").Defense
+    possible, defense = scripts("thieves.recovering").possible, scripts("owners.defenses").Defense
     paired = ("keyed_swap", "always_swapped", "merged")
     assert [possible("relabelled", defense(name)) for name in (*paired, "none", "mad")] == [True] * 3 + [False] * 2
     assert [possible("inverted", defense(name)) for name in paired] == [False, True, False]
@@ -155,7 +155,7 @@ def test_what_cannot_be_raced_is_refused_before_work(scripts, tmp_path, changes,
 @pytest.mark.parametrize("defense", ["edm", "misinformation"])
 def test_outliers_that_are_not_there_are_missed_before_a_victim_is_trained(scripts, data_dir, tmp_path, defense):
     armsrace, victim = scripts("armsrace"), scripts("train_victim").Victim("stripes")
-    attack = scripts("attackers").Attack(pool="stripes", budget=8)
+    attack = scripts("thieves.attackers").Attack(pool="stripes", budget=8)
     config = armsrace.Config(victim, attack, defenses=("mad", defense), runs=tmp_path, data_dir=data_dir)
     with pytest.raises(ValueError, match="omniglot_28 is not prepared"):
         armsrace.run(config)

@@ -8,36 +8,6 @@ from scripts import EXPERIMENTS, SMALL, THEFT, script
 
 from pp_jax import records
 
-# Modules of the scripts without a command line of their own.
-ROOMS = {
-    f"{name}.py"
-    for name in (
-        *(
-            "attackers",
-            "candidates",
-            "cluster",
-            "defenses",
-            "entrants",
-            "families",
-            "grid",
-            "judging",
-            "keeping",
-            "loading",
-            "machines",
-            "outliers",
-            "resizing",
-            "seeking",
-            "surrogates",
-            "tables",
-            "unrolling",
-        ),
-        "recovering",
-        "theft",
-        "trusting",
-        "unanswered",
-    )
-}
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
@@ -198,7 +168,7 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_work(data_dir
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.py") if path.name not in ROOMS))
+@pytest.mark.parametrize("name", sorted(path.name for path in EXPERIMENTS.glob("*.py")))
 def test_help_is_quick(name):
     taken = []
     while len(taken) < 2 and min(taken, default=9) > 3:  # the first run may have to compile bytecode

@@ -138,7 +138,7 @@ def test_ablations_change_one_part_of_mad_at_a_time(data_dir, runs):
 @pytest.mark.slow
 def test_amplification_is_the_ratio_of_errors_with_students_interval(data_dir, runs):
     import amplification
-    import tables
+    from cells import tables
 
     assert amplification.factors([0.15, 0.5], [0.99, 1.0]) == pytest.approx([85, 5000])
     mean, half = tables.interval([1.0, 2.0, 3.0])
@@ -164,8 +164,8 @@ def test_private_victims_have_their_epsilon_beside_them(data_dir, runs):
 
 
 def test_presets_say_what_they_need_and_the_thief_of_cifar100_knows_its_superclasses(data_dir):
-    import attackers
     import presets
+    from thieves import attackers
 
     everything = presets.presets()
     assert {"mnist", "fashion_mnist", "cifar10", "cifar100", "cub200", "caltech256"} <= set(everything)
@@ -182,9 +182,8 @@ def test_presets_say_what_they_need_and_the_thief_of_cifar100_knows_its_supercla
 
 def test_a_victims_weights_may_come_from_a_file_made_for_the_same_pixels(data_dir, runs, tmp_path):
     import train_victim
-    from train_victim import Victim
-
     from pp_jax import checkpoints
+    from train_victim import Victim
 
     trained = train_victim.run(train_victim.Config(Victim("mnist", epochs=2), runs, data_dir))
     same = checkpoints.save(tmp_path / "same.safetensors", trained.params, metadata={"mean": [0.0], "std": [1.0]})

@@ -118,7 +118,7 @@ def test_a_misled_network_avoids_the_label(scripts):
 @pytest.mark.slow
 def test_an_exposed_victim_is_right_at_home_and_unsure_abroad(scripts):
     images, labels, _, others = small_task()
-    exposed, plain = (fitted(scripts("outliers").Exposed(weight), Linear(2)) for weight in (0.5, 0.0))
+    exposed, plain = (fitted(scripts("owners.outliers").Exposed(weight), Linear(2)) for weight in (0.5, 0.0))
     assert (probs_of(exposed, images).argmax(1) == labels).all()
     assert probs_of(exposed, others).max(1).mean() < min(0.6, float(probs_of(plain, others).max(1).mean()))
 
@@ -147,7 +147,7 @@ def test_settings_of_before_are_what_they_were(scripts):
     }  # fmt: skip
     exposed = dataclasses.replace(victim, outliers="omniglot_28").settings()
     assert exposed == {**victim.settings(), "outliers": "omniglot_28", "outlier_weight": 0.5}
-    defense = scripts("defenses").Defense
+    defense = scripts("owners.defenses").Defense
     assert defense("mad", epsilon=0.5).settings() == {"name": "mad", "epsilon": 0.5}
     assert defense("edm").settings() == {"name": "edm", "outliers": "omniglot_28", "network_epochs": 2, "members": 5}
     assert defense("misinformation").settings() == {"name": "misinformation", "tau": 0.7, "network_epochs": 2}
@@ -164,7 +164,7 @@ def test_settings_of_before_are_what_they_were(scripts):
 )
 def test_outliers_that_no_defender_has_are_refused(scripts, options, message):
     name, exposed, pool, *own = options
-    defense = scripts("defenses").Defense(name, outliers=own[0] if own else "omniglot_28")
+    defense = scripts("owners.defenses").Defense(name, outliers=own[0] if own else "omniglot_28")
     victim = scripts("train_victim").Victim(outliers=exposed)
     with pytest.raises(ValueError, match=message):
         scripts("train_defense").check(defense.needs(), victim, pool=pool)
@@ -184,7 +184,7 @@ def test_what_is_kept_is_made_once(scripts, tmp_path):
         return PARAMS, {"accuracy": 1.0}
 
     for _ in range(2):
-        found = scripts("keeping").kept(tmp_path, {"it": 1}, PARAMS, make, kind="networks")
+        found = scripts("cells.keeping").kept(tmp_path, {"it": 1}, PARAMS, make, kind="networks")
         jax.tree.map(np.testing.assert_array_equal, found, PARAMS)
     assert len(calls) == 1
 

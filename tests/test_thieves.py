@@ -15,7 +15,7 @@ NEW = ("confident", "s4l", "mixmatch")
 
 def attack(scripts, **changes):
     """An attack on the pool of stripes."""
-    return scripts("attackers").Attack(**({"pool": "stripes", "budget": 160, "epochs": 2} | changes))
+    return scripts("thieves.attackers").Attack(**({"pool": "stripes", "budget": 160, "epochs": 2} | changes))
 
 
 @pytest.mark.parametrize(
@@ -24,18 +24,20 @@ def attack(scripts, **changes):
 )
 def test_a_confident_thief_keeps_the_most_certain_answers_in_their_order(scripts, share, rows):
     answers = np.array([[0.4, 0.6], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
-    np.testing.assert_array_equal(scripts("trusting").most_certain(answers, share=share), rows)
+    np.testing.assert_array_equal(scripts("thieves.trusting").most_certain(answers, share=share), rows)
 
 
 def test_of_labels_alone_the_first_half_is_kept(scripts):
-    rows = scripts("trusting").most_certain(np.eye(3)[[2, 0, 1, 1, 0]], share=0.5)
+    rows = scripts("thieves.trusting").most_certain(np.eye(3)[[2, 0, 1, 1, 0]], share=0.5)
     np.testing.assert_array_equal(rows, [0, 1])
 
 
 def test_a_confident_thief_learns_labels_of_few_images(scripts):
-    config = types.SimpleNamespace(attack=attack(scripts, labels="confident"), defense=scripts("defenses").Defense())
+    config = types.SimpleNamespace(
+        attack=attack(scripts, labels="confident"), defense=scripts("owners.defenses").Defense()
+    )
     answers = np.array([[0.4, 0.6], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8]])
-    images, classes = scripts("trusting").lessons(config, None, np.arange(4), answers)
+    images, classes = scripts("thieves.trusting").lessons(config, None, np.arange(4), answers)
     np.testing.assert_array_equal(images, [1, 3])
     np.testing.assert_array_equal(classes, [0, 1])
 
@@ -44,7 +46,7 @@ def test_a_balanced_thief_keeps_no_class_beyond_the_median(scripts):
     import jax
 
     answers = np.eye(4)[[0] * 9 + [1] * 2 + [2] * 3 + [3]]
-    rows = scripts("trusting").evened(jax.random.key(0), answers)
+    rows = scripts("thieves.trusting").evened(jax.random.key(0), answers)
     assert (np.diff(rows) > 0).all()
     np.testing.assert_array_equal(np.bincount(answers[rows].argmax(1)), [2, 2, 2, 1])
 
@@ -54,14 +56,14 @@ def test_who_has_the_misinforming_network_keeps_what_it_did_not_answer(scripts):
     images = np.log(wrong)[:, :, None, None]
     defense = types.SimpleNamespace(logits_fn=given_logits, params=None)
     answers = np.float32([[0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
-    np.testing.assert_array_equal(scripts("trusting").unmisled(defense, images, answers), [1])
-    np.testing.assert_array_equal(scripts("trusting").unmisled(defense, images, wrong), [0, 1, 2])
+    np.testing.assert_array_equal(scripts("thieves.trusting").unmisled(defense, images, answers), [1])
+    np.testing.assert_array_equal(scripts("thieves.trusting").unmisled(defense, images, wrong), [0, 1, 2])
 
 
 def test_unasked_images_are_new_distinct_and_drawn_by_the_key(scripts):
     import jax
 
-    unasked = scripts("unanswered").unasked
+    unasked = scripts("thieves.unanswered").unasked
     pool = np.arange(20, dtype=np.uint8).reshape(10, 1, 2, 1)
     pool[9] = pool[0]  # a copy of one whose answer is known
     few, again, other = (unasked(jax.random.key(seed), pool, pool[:4], most=3) for seed in (0, 0, 1))
@@ -79,7 +81,7 @@ def test_grey_images_are_never_mirrored(scripts):
     lopsided = np.zeros((8, 8, 1), np.uint8)
     lopsided[3:5, 3:5, 0] = [[9, 0], [9, 9]]
     mirror = lopsided[:, ::-1]
-    change = scripts("unanswered").changes(lopsided.shape)
+    change = scripts("thieves.unanswered").changes(lopsided.shape)
     shifts = {np.roll(mirror, (row, column), (0, 1)).tobytes() for row in range(-2, 3) for column in range(-2, 3)}
     seen = {np.asarray(change(key, lopsided)).tobytes() for key in jax.random.split(jax.random.key(0), 40)}
     assert len(seen) > 5
@@ -109,14 +111,14 @@ def test_records_know_a_confident_thief_by_its_share_and_others_as_before(script
 
 @pytest.mark.parametrize("labels", NEW)
 def test_only_plain_answers_are_learnt_in_one_program(scripts, labels):
-    undefended = scripts("defenses").Defense("none")
+    undefended = scripts("owners.defenses").Defense("none")
     config = types.SimpleNamespace(attack=attack(scripts, labels=labels), defense=undefended)
-    assert not scripts("theft").batchable(config)
-    assert scripts("recovering").possible(labels, undefended)
+    assert not scripts("thieves.theft").batchable(config)
+    assert scripts("thieves.recovering").possible(labels, undefended)
 
 
 def test_a_thief_who_asks_about_the_whole_pool_has_nothing_left_to_learn_from(scripts):
-    check_left, chosen = scripts("unanswered").check_left, attack(scripts, labels="s4l", budget=400)
+    check_left, chosen = scripts("thieves.unanswered").check_left, attack(scripts, labels="s4l", budget=400)
     check_left(chosen, range(401))
     check_left(attack(scripts, labels="soft", budget=400), range(400))
     with pytest.raises(ValueError, match="budget is 400: must be below 400, the images of stripes"):
@@ -158,11 +160,11 @@ def gated():
 
 def test_who_is_told_what_is_strange_keeps_the_rest(scripts, gated):
     images = np.log(np.float32([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]]))[:, :, None, None]
-    np.testing.assert_array_equal(scripts("trusting").strange(gated, images), [False, True, False])
-    keyed = scripts("defenses").Defense("keyed_swap")
+    np.testing.assert_array_equal(scripts("thieves.trusting").strange(gated, images), [False, True, False])
+    keyed = scripts("owners.defenses").Defense("keyed_swap")
     config = types.SimpleNamespace(attack=attack(scripts, labels="genuine"), defense=keyed)
-    np.testing.assert_array_equal(scripts("trusting").trusted(config, gated, images, None), [0, 2])
-    np.testing.assert_array_equal(scripts("trusting").some(np.array([False, False])), [0, 1])
+    np.testing.assert_array_equal(scripts("thieves.trusting").trusted(config, gated, images, None), [0, 2])
+    np.testing.assert_array_equal(scripts("thieves.trusting").some(np.array([False, False])), [0, 1])
 
 
 def test_who_has_the_gate_asks_first_about_what_passes(scripts, gated):
@@ -173,7 +175,7 @@ def test_who_has_the_gate_asks_first_about_what_passes(scripts, gated):
 
     def asked(budget):
         config = types.SimpleNamespace(attack=attack(scripts, labels="passing", budget=budget))
-        chosen = scripts("seeking").pool(config, gated)
+        chosen = scripts("thieves.seeking").pool(config, gated)
         return {int((pool == image).all(axis=(1, 2, 3)).argmax()) for image in chosen}
 
     assert asked(1) < asked(2) == {0, 2} < asked(3) < asked(4) == {0, 1, 2, 3}
@@ -193,7 +195,7 @@ def test_a_seeking_thief_asks_half_at_random_and_then_what_its_model_is_surest_o
         told.append(len(asked))
         return np.eye(4, dtype=np.float32)[[labels[(images == one).all(axis=(1, 2, 3)).argmax()] for one in asked]]
 
-    seeking = scripts("seeking").Seeking(network, recipe, 40, batch_size=16)
+    seeking = scripts("thieves.seeking").Seeking(network, recipe, 40, batch_size=16)
     taken = attacks.collect(jax.random.key(0), seeking, images, api, budget=40)
     assert told == [16, 4, 16, 4]
     assert len(np.unique(taken.images.reshape(40, -1), axis=0)) == 40

@@ -20,12 +20,12 @@ RECIPE = training.Recipe(1, learning_rate=0.5)
 def tiny(scripts, **changes):
     """A plan of seconds."""
     usual = {"steps": 60, "unrolled": 2, "plain": 1, "students": 2, "life": 30, "judged": 64, "learning_rate": 1e-2}
-    return dataclasses.replace(scripts("unrolling").PLAN, **(usual | changes))
+    return dataclasses.replace(scripts("owners.unrolling").PLAN, **(usual | changes))
 
 
 def answers(scripts, probs, epsilon, *, scale=1.0, noise=8):
     """Of a poison network at random, its weights magnified, one budget and one key a row."""
-    candidates = scripts("candidates")
+    candidates = scripts("owners.candidates")
     network = candidates.PoisonNetwork(noise)
     params = jax.tree.map(lambda leaf: scale * leaf, network.fresh(KEY, probs.shape[1]))
 
@@ -43,7 +43,7 @@ def seen(scripts, plan, *, seed=0):
     probs = 0.1 / CLASSES + 0.9 * np.eye(CLASSES)[labels]
     shape = (plan.unrolled, plan.batch_size)
     queries = images.reshape(*shape, *images.shape[1:])
-    return scripts("unrolling").Seen(queries, probs.reshape(*shape, CLASSES), probs[:40], own, classes, KEY)
+    return scripts("owners.unrolling").Seen(queries, probs.reshape(*shape, CLASSES), probs[:40], own, classes, KEY)
 
 
 def students(network, count):
@@ -74,7 +74,7 @@ def test_the_noise_moves_answers_and_without_it_none_move(scripts):
 
 @pytest.mark.parametrize("loss", quick(["error", "cross_entropy"], 0))
 def test_the_derivative_through_the_steps_is_that_of_finite_differences(scripts, loss):
-    unrolling, plan, network = scripts("unrolling"), tiny(scripts, loss=loss, thieves=ALL), Linear(CLASSES)
+    unrolling, plan, network = scripts("owners.unrolling"), tiny(scripts, loss=loss, thieves=ALL), Linear(CLASSES)
 
     def wide(tree):
         return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
@@ -103,7 +103,7 @@ def test_the_derivative_through_the_steps_is_that_of_finite_differences(scripts,
 
 def test_the_least_harmed_thief_counts_most(scripts):
     plan = tiny(scripts, thieves=("soft", "sharpened"), softness=1e-4)
-    unrolling, network = scripts("unrolling"), Linear(CLASSES)
+    unrolling, network = scripts("owners.unrolling"), Linear(CLASSES)
     params, shown = plan.network().fresh(KEY, CLASSES), seen(scripts, plan)
     harm = jax.jit(lambda given: unrolling.harm(plan, network, params, given, shown, RECIPE))
     least, (losses, _) = harm(students(network, 2))
@@ -112,11 +112,11 @@ def test_the_least_harmed_thief_counts_most(scripts):
 
 def test_the_error_is_a_rate_where_logits_are_large(scripts):
     logits = 1e3 * jnp.eye(4)[jnp.array([0, 1, 2, 3])]
-    assert float(scripts("unrolling").soft_error(logits, jnp.array([0, 1, 2, 0]))) == pytest.approx(0.25)
+    assert float(scripts("owners.unrolling").soft_error(logits, jnp.array([0, 1, 2, 0]))) == pytest.approx(0.25)
 
 
 def test_what_two_posteriors_are_answered_with_stands_for_their_mean(scripts):
-    unrolling, plan = scripts("unrolling"), tiny(scripts)
+    unrolling, plan = scripts("owners.unrolling"), tiny(scripts)
     clean = np.float32([[0.8, 0.2], [0.4, 0.6], [0.1, 0.9]])
     answered = np.float32([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]])
     found = unrolling.recovered(plan, answered[None], (clean, answered))
@@ -124,7 +124,7 @@ def test_what_two_posteriors_are_answered_with_stands_for_their_mean(scripts):
 
 
 def test_training_harms_a_thief_more_than_chance_does(scripts):
-    unrolling, plan, network = scripts("unrolling"), tiny(scripts, thieves=("soft",)), Linear(CLASSES)
+    unrolling, plan, network = scripts("owners.unrolling"), tiny(scripts, thieves=("soft",)), Linear(CLASSES)
     own, (images, labels) = blobs(1, 300), blobs(2, 300)
     probs = (0.1 / CLASSES + 0.9 * np.eye(CLASSES)[labels]).astype(np.float32)
     params = unrolling.fit(plan, 0, network, own, (images, probs), RECIPE)
@@ -139,13 +139,13 @@ def test_training_harms_a_thief_more_than_chance_does(scripts):
 
 
 def test_the_plan_is_part_of_what_determines_the_network(scripts):
-    needs = scripts("defenses").Defense("learned").needs()
+    needs = scripts("owners.defenses").Defense("learned").needs()
     assert needs.settings()["outliers"] == "omniglot_28"
     assert needs.settings()["thieves"] == ["sharpened", "recovered"]
 
 
 def test_a_thief_knows_the_poison_network(scripts):
-    possible, defense = scripts("recovering").possible, scripts("defenses").Defense("learned")
+    possible, defense = scripts("thieves.recovering").possible, scripts("owners.defenses").Defense("learned")
     assert [possible(labels, defense) for labels in ("partial_bayes", "ddae_plus", "inverted", "relabelled")] == [
         True,
         True,

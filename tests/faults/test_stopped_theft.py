@@ -8,7 +8,7 @@ from pp_jax import records
 
 @pytest.mark.slow
 def test_a_stopped_theft_goes_on_after_its_last_kept_epoch(scripts, monkeypatch, tmp_path):
-    steal, theft = scripts("steal"), scripts("theft")
+    steal, theft = scripts("steal"), scripts("thieves.theft")
     monkeypatch.setattr(theft, "KEEP_EVERY_S", 0.0)
     victim = steal.Victim("stripes", "mlp", epochs=2)
     attack = steal.Attack(pool="stripes", budget=128, epochs=4, model="mlp")

@@ -167,9 +167,8 @@ class Attack:
 
     def strategy(self, thief: Any, pool: Any) -> Any:
         """How queries are chosen: an attack of `pp_jax.attacks`."""
-        import seeking
-
         from pp_jax import attacks, training
+        from thieves import seeking
 
         substitute = training.Recipe(self.rounds_epochs, learning_rate=0.1, momentum=0.9)
         options: dict[str, Any] = {"recipe": substitute, "seed_size": self.seeds, "reservoir": self.reservoir}

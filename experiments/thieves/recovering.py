@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from attackers import SEMI, Labels
-from defenses import Defense
+from owners.defenses import Defense
+from thieves.attackers import SEMI, Labels
 from train_defense import Beside
 
 if TYPE_CHECKING:
     from steal import Config
-    from theft import Scene
+    from thieves.theft import Scene
 
 COPIES = 3
 """Changed copies of an image that a smoothing or agreeing thief averages over."""

@@ -68,7 +68,7 @@ class Plan:
 
     def network(self) -> Any:
         """The poison network."""
-        import candidates
+        from owners import candidates
 
         return candidates.PoisonNetwork(self.noise)
 
@@ -98,9 +98,9 @@ class Seen(NamedTuple):
 
 def poisoned(plan: Plan, params: Any, probs: Any, key: Any) -> Any:
     """What the poison network answers for (..., K), by a key for each."""
-    import candidates
     import jax
 
+    from owners import candidates
     from pp_jax.types import Query
 
     poison = candidates.LearnedPoison(plan.network(), params, plan.epsilon)

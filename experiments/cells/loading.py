@@ -6,11 +6,11 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import outliers
 import train_defense
 import train_victim
-from attackers import Source
-from resizing import resized
+from cells.resizing import resized
+from owners import outliers
+from thieves.attackers import Source
 from train_victim import Trained, Victim
 
 if TYPE_CHECKING:

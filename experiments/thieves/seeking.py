@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import trusting
+from thieves import trusting
 
 if TYPE_CHECKING:
     from steal import Config
-    from theft import Scene
+    from thieves.theft import Scene
 
 
 def pool(config: Config, at: Scene) -> Any:

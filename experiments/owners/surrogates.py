@@ -5,8 +5,8 @@ import functools
 from pathlib import Path
 from typing import Any, Literal
 
-import keeping
 import train_victim
+from cells import keeping
 from train_victim import Model, Trained, Victim
 
 FOLDER = "surrogates"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import recovering
+from thieves import recovering
 
 if TYPE_CHECKING:
     from steal import Config
-    from theft import Scene
+    from thieves.theft import Scene
 
 AGREEING_SHARE = 0.3
 """Agreeing thief: which share of its images it keeps; three coins agree by chance for a quarter."""

@@ -6,9 +6,9 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import families
-from defenses import Defense, Name
-from surrogates import Surrogate
+from owners import families
+from owners.defenses import Defense, Name
+from owners.surrogates import Surrogate
 
 if TYPE_CHECKING:
     import steal

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from resizing import resized
+from cells.resizing import resized
 
 
 def load(dataset: str, image_shape: tuple[int, int, int], data_dir: Path | None) -> Any:

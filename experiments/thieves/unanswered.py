@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import train_victim
-from attackers import SEMI, Attack
+from thieves.attackers import SEMI, Attack
 
 if TYPE_CHECKING:
     from steal import Config
-    from theft import Progress, Scene
+    from thieves.theft import Progress, Scene
 
 S4L_WEIGHT, MIXMATCH_WEIGHT = 0.3, 1.0
 """Of what images without answers teach, beside the answers."""

@@ -136,9 +136,8 @@ class Defense:
             beside: number of classes and networks of the defense's own; where its parameters are to be checked and
                 nothing answered, the default will do.
         """
-        import candidates
-
         import pp_jax
+        from owners import candidates
         from pp_jax import defenses, gram, oracle, solvers
 
         def grad2(*, keep_argmax: bool) -> Any:

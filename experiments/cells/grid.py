@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cluster
-import loading
 import steal
-import tables
-import theft
-from machines import Machines
+from cells import cluster, loading, tables
+from cells.machines import Machines
 from steal import Config
-from theft import Progress
+from thieves import theft
+from thieves.theft import Progress
 
 Hear = Callable[[Config, float], None]
 """Hears which share of a cell is done."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import loading
-import theft
 import train_defense
-from defenses import Defense, Name
-from surrogates import Surrogate
+from cells import loading
+from owners.defenses import Defense, Name
+from owners.surrogates import Surrogate
+from thieves import theft
 from train_defense import Beside
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from grid import Job
-    from machines import Machines
+    from cells.grid import Job
+    from cells.machines import Machines
     from steal import Config
 
 
@@ -61,7 +61,7 @@ def connect(address: str) -> None:
     if ray.is_initialized():
         return
     # Workers import the scripts' siblings and, where it is not installed, this very package.
-    path = [str(Path(__file__).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(path)}}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

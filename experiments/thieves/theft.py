@@ -9,19 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attackers
-import loading
-import recovering
-import seeking
-import surrogates
 import train_defense
 import train_victim
-import trusting
-import unanswered
+from cells import loading
+from owners import surrogates
+from thieves import attackers, recovering, seeking, trusting, unanswered
 from train_victim import Trained
 
 if TYPE_CHECKING:
-    from machines import Machines
+    from cells.machines import Machines
     from steal import Config
 
 KEEP_EVERY_S = 60.0

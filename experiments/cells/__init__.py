@@ -1,0 +1,1 @@
+"""How cells of an experiment are computed, kept, found again and shown."""

@@ -1,0 +1,1 @@
+"""Who steals: what is asked, what is made of the answers, and what comes of it."""
