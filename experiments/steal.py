@@ -18,8 +18,8 @@ from typing import Any
 
 import tyro
 
-import train_defense
 from cells import loading
+from owners import networks
 from owners.defenses import Defense
 from owners.surrogates import Surrogate
 from thieves import judging, recovering, theft
@@ -107,7 +107,7 @@ def check(config: Config, *, folder: str = "steal") -> None:
     defense = config.defense.build(None, None)
     config.attack.check()
     recovering.check(config.attack.labels, config.defense)
-    train_defense.check(config.defense.needs(), config.victim, pool=config.attack.pool)
+    networks.check(config.defense.needs(), config.victim, pool=config.attack.pool)
     if config.attack.name == "online" and config.attack.sees != "fixed" and not hasattr(defense, "surrogate"):
         raise ValueError(
             f"attack.sees is {config.attack.sees}: defense {config.defense.name} has no surrogate to see it"

@@ -111,7 +111,7 @@ def fitted(loss, network):
 @pytest.mark.slow
 def test_a_misled_network_avoids_the_label(scripts):
     images, labels, _, _ = small_task()
-    probs = probs_of(fitted(scripts("train_defense").Misled(), Linear(2)), images)
+    probs = probs_of(fitted(scripts("owners.teaching").Misled(), Linear(2)), images)
     assert (np.asarray(probs)[np.arange(len(labels)), labels] < 0.1).all()
 
 
@@ -125,7 +125,7 @@ def test_an_exposed_victim_is_right_at_home_and_unsure_abroad(scripts):
 
 @pytest.mark.slow
 def test_an_ensemble_agrees_at_home_and_differs_abroad(scripts):
-    train = scripts("train_defense")
+    train = scripts("owners.teaching")
     images, labels, _, others = small_task()
     coherence = {}
     for weight in (0.0, 2.0):
@@ -167,7 +167,7 @@ def test_outliers_that_no_defender_has_are_refused(scripts, options, message):
     defense = scripts("owners.defenses").Defense(name, outliers=own[0] if own else "omniglot_28")
     victim = scripts("train_victim").Victim(outliers=exposed)
     with pytest.raises(ValueError, match=message):
-        scripts("train_defense").check(defense.needs(), victim, pool=pool)
+        scripts("owners.networks").check(defense.needs(), victim, pool=pool)
 
 
 @pytest.mark.parametrize("other", [{"noise_multiplier": 1.0}, {"weights": EXPERIMENTS / "steal.py"}])

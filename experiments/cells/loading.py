@@ -6,10 +6,9 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import train_defense
 import train_victim
 from cells.resizing import resized
-from owners import outliers
+from owners import networks, outliers
 from thieves.attackers import Source
 from train_victim import Trained, Victim
 
@@ -47,7 +46,7 @@ def checked(config: Config) -> tuple[Any, Any]:
 def prepare(config: Config) -> None:
     """Do beforehand, with progress bars of their own, what many cells share: victims, warm starts, networks."""
     cell(config)
-    train_defense.beside(config.defense.needs(), config.victim, config.runs, config.data_dir)
+    networks.beside(config.defense.needs(), config.victim, config.runs, config.data_dir)
     if config.attack.warm_start and not config.attack.warm_start.endswith(".safetensors"):
         pretrained(config)
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
-from train_defense import Beside, Needs
+from owners.networks import Beside, Needs
 
 Name = Literal[
     "none",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import train_defense
 from cells import loading
+from owners import networks
 from owners.defenses import Defense, Name
+from owners.networks import Beside
 from owners.surrogates import Surrogate
 from thieves import theft
-from train_defense import Beside
 
 if TYPE_CHECKING:
     from steal import Config
@@ -110,7 +110,7 @@ def held_out(like: Config, *, labelled: bool = False) -> HeldOut:
 
     loading.prepare(like)
     at = theft.scene(dataclasses.replace(like, defense=Defense("none")))
-    beside = train_defense.beside(like.defense.needs(), like.victim, like.runs, like.data_dir)
+    beside = networks.beside(like.defense.needs(), like.victim, like.runs, like.data_dir)
     if labelled:
         half = at.test[: len(at.test) // 2]
         images, labels = half.images, half.labels

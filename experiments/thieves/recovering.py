@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from owners.defenses import Defense
+from owners.networks import Beside
 from thieves.attackers import SEMI, Labels
-from train_defense import Beside
 
 if TYPE_CHECKING:
     from steal import Config

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import train_defense
 import train_victim
 from cells import loading
-from owners import surrogates
+from owners import networks, surrogates
 from thieves import attackers, recovering, seeking, trusting, unanswered
 from train_victim import Trained
 
@@ -88,7 +87,7 @@ def scene(config: Config) -> Scene:
         config.surrogate, surrogate_key, thief=config.attack.model, victim=victim, of=config.victim, like=test,
         runs=config.runs, data_dir=config.data_dir,
     )  # fmt: skip
-    beside = train_defense.beside(config.defense.needs(), config.victim, config.runs, config.data_dir)
+    beside = networks.beside(config.defense.needs(), config.victim, config.runs, config.data_dir)
     box = pp_jax.BlackBox(victim.network, victim.params, config.defense.build(*surrogate, beside), secret)
     return Scene(victim, pool, test, thief, surrogate, box, attack_key, thief_key)
 
