@@ -141,9 +141,21 @@ def _on_cpu(plain: Any, gathered: Any, lhs: jax.Array, rhs: jax.Array, patch_byt
     if patch_bytes > _MAX_PATCH_BYTES:
         return plain
     # A custom JVP, not a custom VJP: forward-mode derivatives must keep working, and transposition follows.
-    on_cpu = jax.custom_jvp(plain)
-    on_cpu.defjvp(functools.partial(jax.jvp, gathered))
+    on_cpu = jax.custom_jvp(_mapped_in_front(plain))
+    on_cpu.defjvp(functools.partial(jax.jvp, _mapped_in_front(gathered)))
     return on_cpu
+
+
+def _mapped_in_front(function: Any) -> Any:
+    """`function`, whose result has the axis of a `vmap` in front."""
+
+    # `vmap` over kernels leaves its axis now beside the channels, now in front. Of a function with a derivative of its
+    # own JAX takes value and derivative to have it in the same place. Reshaping moves it to the front.
+    def wrapped(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        found = function(images, kernel)
+        return found.reshape(-1).reshape(found.shape)
+
+    return wrapped
 
 
 def _gathered_conv(

@@ -121,6 +121,22 @@ def test_vmap_of_one_image_equals_the_batch(size):
     close(jax.jit(jax.vmap(lambda image: f(image[None])[0]))(x), jax.jit(f)(x), 1e-6)
 
 
+@pytest.mark.parametrize("mapped", [(0, None), (0, 0)], ids=["kernels", "kernels and images"])
+def test_the_derivative_of_vmap_over_kernels_is_that_of_each(mapped):
+    def f(kernels, x):
+        x = max_pool_2x2(conv(x, kernels[0], (1, 1), "VALID", dimension_numbers=NHWC))
+        return jnp.sum(conv(x, kernels[1], (1, 1), "VALID", dimension_numbers=NHWC) ** 2)
+
+    kernels = normal(0, (4, 3, 3, 2, 5)), normal(1, (4, 3, 3, 5, 6))
+    x = normal(2, (3, 12, 12, 2)) if mapped[1] is None else normal(2, (4, 3, 12, 12, 2))
+    together = jax.jit(jax.grad(lambda ks: jnp.sum(jax.vmap(f, mapped)(ks, x))))(kernels)
+    alone = jax.jit(jax.grad(f))
+    for row in range(4):
+        each = alone([k[row] for k in kernels], x if mapped[1] is None else x[row])
+        for whole, part in zip(together, each, strict=True):
+            close(whole[row], part)
+
+
 @pytest.mark.parametrize(
     ("platform", "size", "forward", "backward"),
     [("cpu", 8, 1, 0), ("cpu", 2, 0, 0), ("cuda", 8, 1, 2), ("cuda", 2, 1, 2), ("tpu", 8, 1, 2)],
