@@ -96,6 +96,7 @@ def test_the_whole_rectangle_at_its_own_size_is_the_image():
         np.testing.assert_allclose(many(whole, 3, image), np.broadcast_to(image, (3, *image.shape)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_resampling_averages_where_it_shrinks_and_interpolates_where_it_grows():
     def whole(image, size):
         augment = bind(random_resized_crop, size=size, scale=(1.0, 1.0), ratio=(1.0, 1.0))
@@ -120,6 +121,7 @@ def test_nothing_outside_the_rectangle_enters():
     np.testing.assert_allclose((rows[:, 4] - rows[:, 2]) / step - 2, -2 / 21, atol=0.03)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),

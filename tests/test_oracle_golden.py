@@ -92,7 +92,7 @@ def _far(classes, surrogate, points):
 
 
 @pytest.mark.parametrize("dense", quick([False, True], 0), ids=["LastLayer", "Dense"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", quick(["float64", "float32"], 0))
 @pytest.mark.parametrize(("classes", "surrogate", "name"), CASES)
 def test_oracle_chooses_the_published_point(classes, surrogate, name, dtype, dense):
     found, key = _run(classes, dtype, dense)[surrogate, name], f"K{classes}/{surrogate}/{name}"

@@ -57,7 +57,7 @@ def students(network, count):
     return jax.vmap(begin)(jax.random.split(KEY, count))
 
 
-@pytest.mark.parametrize(("classes", "scale"), [(2, 1.0), (10, 100.0)])
+@pytest.mark.parametrize(("classes", "scale"), quick([(2, 1.0), (10, 100.0)], 1))
 def test_answers_are_posteriors_within_the_budget(scripts, classes, scale):
     rng = np.random.default_rng(classes)
     probs, epsilon = hard_posteriors(rng, 2000, classes), budgets(rng, 2000, 2.0)
@@ -66,6 +66,7 @@ def test_answers_are_posteriors_within_the_budget(scripts, classes, scale):
     assert counts == dict.fromkeys(counts, 0)
 
 
+@pytest.mark.slow
 def test_the_noise_moves_answers_and_without_it_none_move(scripts):
     probs, epsilon = np.tile(np.float32([0.7, 0.1, 0.1, 0.1]), (50, 1)), np.full(50, 0.5, np.float32)
     assert np.ptp(answers(scripts, probs, epsilon), axis=0).max() > 1e-2
@@ -123,6 +124,7 @@ def test_what_two_posteriors_are_answered_with_stands_for_their_mean(scripts):
     np.testing.assert_allclose(found[0], [[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_harms_a_thief_more_than_chance_does(scripts):
     unrolling, plan, network = scripts("owners.unrolling"), tiny(scripts, thieves=("soft",)), Linear(CLASSES)
     own, (images, labels) = blobs(1, 300), blobs(2, 300)

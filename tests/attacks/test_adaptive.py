@@ -143,6 +143,7 @@ def test_the_policy_of_a_tree_is_a_product_of_softmaxes():
     np.testing.assert_array_equal(policy.probabilities(tree, h, np.zeros(3, int)), np.zeros(3))
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 10**6),
     size=st.integers(1, 40),

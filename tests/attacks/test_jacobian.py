@@ -171,6 +171,7 @@ def test_exactly_the_budget_is_asked_and_kept_as_it_was_asked(name, budget, batc
     assert stolen.images.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "sizes"),
     [

@@ -61,6 +61,7 @@ def test_without_weight_the_step_is_the_supervised_one(network, supervised, loss
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_rotation_head_is_what_the_other_images_teach():
     images, targets, others = (jnp.asarray(a[:20]) for a in _data())
     optimizer = optax.sgd(0.1)

@@ -49,6 +49,7 @@ def test_directions_are_common_to_all_images_and_repeatable():
     np.testing.assert_allclose(same, batch[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rank_and_subset():
     """At most m directions, all within the parameters picked."""
     network = models.lenet(6)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import quick
 
 from pp_jax import models
 
@@ -26,7 +27,7 @@ def images(shape, count=4, seed=1):
     return jax.random.uniform(jax.random.key(seed), (count, *shape))
 
 
-@pytest.mark.parametrize(("fixture", "shape"), [("lenet", GREY), ("wrn", (8, 8, 3))])
+@pytest.mark.parametrize(("fixture", "shape"), quick([("lenet", GREY), ("wrn", (8, 8, 3))], 0))
 def test_one_image_gives_the_same_logits_alone_and_in_a_batch(fixture, shape, request):
     network, variables = request.getfixturevalue(fixture)
     x = images(shape)

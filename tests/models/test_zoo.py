@@ -52,6 +52,7 @@ def test_logits_features_and_training_have_their_shapes(network, shape, features
     assert jax.tree.structure(trained) == jax.tree.structure(variables)
 
 
+@pytest.mark.slow
 def test_lenet_starts_as_flax_does():
     params = models.lenet().init(jax.random.key(0), (28, 28, 1))["params"]
     for name, fan_in in (("conv1", 25), ("conv2", 500), ("fc1", 800), ("fc2", 500)):

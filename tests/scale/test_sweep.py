@@ -73,6 +73,7 @@ def test_thefts_at_once_are_those_one_after_another_up_to_rounding(options):
     assert_same(run(**options), run(way="loop"), ROUNDING)
 
 
+@pytest.mark.slow
 def test_the_labels_alone_can_be_stolen_at_once():
     assert_same(run(way="vmap", top1=True), run(way="loop", top1=True), ROUNDING)
 

@@ -138,6 +138,7 @@ def hostile(size):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keep_argmax", "norm"),
     [
