@@ -36,8 +36,8 @@ class Novelty:
     Attributes:
         features_fn: `features_fn(params, image) -> (F,)`, the victim's, such as `network.features`; static.
         params: the victim's parameters.
-        means: μ, (K, F).
         whitening: W with W Wᵀ = Σ⁻¹, (F, F).
+        means: Wᵀμ, (K, F).
         centre: m, (H·W·C,).
         components: V, (H·W·C, n).
         familiar: s₁, s₂ and s₃ of N images of the victim's distribution, each sorted, (3, N).
@@ -50,8 +50,8 @@ class Novelty:
 
     features_fn: Callable[[Params, jax.Array], jax.Array] = dataclasses.field(metadata={"static": True})
     params: Params
-    means: jax.Array
     whitening: jax.Array
+    means: jax.Array
     centre: jax.Array
     components: jax.Array
     familiar: jax.Array
@@ -70,7 +70,7 @@ class Novelty:
 
     def scores(self, probs: jax.Array, image: jax.Array) -> jax.Array:
         """s₁, s₂ and s₃, (3,); arguments as those of `level`."""
-        apart = (self.features_fn(self.params, image).astype(self.means.dtype)[None, :] - self.means) @ self.whitening
+        apart = (self.features_fn(self.params, image).astype(self.means.dtype) @ self.whitening)[None, :] - self.means
         pixels = _pixels(image) - self.centre
         rest = pixels - self.components @ (pixels @ self.components)
         doubt = (1 - jnp.max(probs)).astype(self.means.dtype)
@@ -112,8 +112,8 @@ def fit(network: Any, params: Params, images: Any, labels: Any) -> Novelty:
     centre, components = _principal(images[:half][:PRINCIPAL_IMAGES])
     # What is usual is not yet known; the scores do not hang on it.
     none = jnp.zeros((3, 1))
-    mu, w, m, v = (jnp.asarray(array, jnp.float32) for array in (means, whitening, centre, components))
-    gate = Novelty(network.features, params, mu, w, m, v, familiar=none, least=none[0])
+    w, mu, m, v = (jnp.asarray(array, jnp.float32) for array in (whitening, means @ whitening, centre, components))
+    gate = Novelty(network.features, params, w, mu, m, v, familiar=none, least=none[0])
     (scores,) = _in_parts(jax.jit(jax.vmap(lambda y, image: (gate.scores(y, image),))), probs[half:], images[half:])
     gate = dataclasses.replace(gate, familiar=jnp.sort(jnp.asarray(scores).T, axis=1))
     return dataclasses.replace(gate, least=jnp.sort(jax.vmap(gate.strangest)(jnp.asarray(scores))))

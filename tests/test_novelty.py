@@ -53,7 +53,7 @@ def test_scores_and_levels_are_those_by_hand(gate):
     images = blobs(4, 50)[0]
     scores = []
     for image in images:
-        apart = (image.ravel() - np.asarray(gate.means)) @ np.asarray(gate.whitening)
+        apart = image.ravel() @ np.asarray(gate.whitening) - np.asarray(gate.means)
         rest = image.ravel() - np.asarray(gate.centre)
         rest -= np.asarray(gate.components) @ (rest @ np.asarray(gate.components))
         probs = jax.nn.softmax(linear_logits(gate.params, jnp.asarray(image)))

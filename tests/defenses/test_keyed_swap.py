@@ -21,7 +21,7 @@ def _gate(levels):
     familiar = jnp.stack([jnp.full(levels, 2.0), jnp.linspace(0, 1, levels), jnp.full(levels, 2.0)])
     none, one = jnp.zeros((1, 1)), jnp.ones((1, 1))
     least = jnp.arange(1, levels + 1) / levels
-    return Novelty(lambda params, image: image.ravel(), None, none, one, none[0], one, familiar, least)
+    return Novelty(lambda params, image: image.ravel(), None, one, none, none[0], one, familiar, least)
 
 
 def _answers(defense, probs, keys, pixels=None):
