@@ -129,7 +129,7 @@ def test_training_harms_a_thief_more_than_chance_does(scripts):
     unrolling, plan, network = scripts("owners.unrolling"), tiny(scripts, thieves=("soft",)), Linear(CLASSES)
     own, (images, labels) = blobs(1, 300), blobs(2, 300)
     probs = (0.1 / CLASSES + 0.9 * np.eye(CLASSES)[labels]).astype(np.float32)
-    params = unrolling.fit(plan, 0, network, own, (images, probs), RECIPE)
+    params = scripts("owners.poisoning").fit(plan, 0, network, own, (images, probs), RECIPE)
     steal = training.Recipe(5, batch_size=32, learning_rate=0.5)
 
     def thief(params):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import distance, simplex
+from pp_jax.defenses import KeyedSwap
 from pp_jax.pytree import pytree
 
 if TYPE_CHECKING:
@@ -40,10 +41,8 @@ class Merged:
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""
         probs = simplex.working(probs)
-        merged = (probs + probs[self.partners]) / 2
-        if self.novelty is None:
-            return merged
-        return jnp.where(self.novelty.level(probs, query.image) < self.share, merged, probs)
+        strange = KeyedSwap(self.novelty, self.partners, self.share).strange(probs, query.image)
+        return jnp.where(strange, (probs + probs[self.partners]) / 2, probs)
 
 
 class PoisonNetwork(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import train_victim
 from cells import keeping
-from owners import outliers, teaching, unrolling
+from owners import outliers, poisoning, teaching, unrolling
 from train_victim import Victim
 
 FOLDER = "networks"
@@ -136,7 +136,7 @@ def _unrolled(needs: Needs, victim: Victim, test: Any, runs: Path, data_dir: Pat
         trained = train_victim.run(train_victim.Config(victim, runs, data_dir))
         foreign = outliers.load(needs.outliers or "", test.image_shape, data_dir)
         train = train_victim.training_set(victim, data_dir)
-        return unrolling.train(victim.seed + _SEED, trained, train, foreign)
+        return poisoning.train(victim.seed + _SEED, trained, train, foreign)
 
     settings = {"networks": needs.settings(), "victim": victim.settings()}
     return network, keeping.kept(runs / FOLDER, settings, like, make, kind="networks")

@@ -33,7 +33,6 @@ class State(NamedTuple):
         order: rows of the pool, in the order in which they are asked about.
         images: asked about so far.
         answers: to them.
-        turned: whether the order is by the substitute's certainty.
     """
 
     key: Any
@@ -41,7 +40,6 @@ class State(NamedTuple):
     order: Any
     images: tuple[Any, ...] = ()
     answers: tuple[Any, ...] = ()
-    turned: bool = False
 
     @property
     def spent(self) -> int:
@@ -82,15 +80,15 @@ class Seeking:
 
     def ask(self, state: State) -> Any:
         """The next images, (B, H, W, C); none beyond the half before its answers are there."""
-        end = len(state.pool) if state.turned else self.budget // 2
+        half = self.budget // 2
+        end = half if state.spent < half else len(state.pool)
         return state.pool[state.order[state.spent : min(end, state.spent + self.batch_size)]]
 
     def tell(self, state: State, images: Any, answers: Any) -> State:
         """Keep the answers; after the first half, turn to what a model of them is surest of."""
-        state = state._replace(images=(*state.images, images), answers=(*state.answers, answers))
-        if state.turned or state.spent < self.budget // 2:
-            return state
-        return state._replace(order=self._by_certainty(state), turned=True)
+        told = state._replace(images=(*state.images, images), answers=(*state.answers, answers))
+        turns = state.spent < self.budget // 2 <= told.spent
+        return told._replace(order=self._by_certainty(told)) if turns else told
 
     def _by_certainty(self, state: State) -> Any:
         """What was asked about, and then the rest of the pool by the substitute's largest probability."""

@@ -82,14 +82,13 @@ def unmisled(defense: Any, images: Any, answers: Any) -> Any:
 def strange(at: Scene, images: Any) -> Any:
     """Which images do not pass the gate of a keyed swap, (N,), for a thief who is told."""
     import jax
-    import numpy as np
+    import jax.numpy as jnp
 
-    from pp_jax import metrics
+    from pp_jax import metrics, perturbation
 
     probs = metrics.predict(at.victim.network, at.victim.params, images)
-    each = jax.jit(jax.vmap(at.box.defense.strange))
-    parts = [each(probs[start : start + 500], images[start : start + 500]) for start in range(0, len(images), 500)]
-    return np.concatenate(jax.device_get(parts))
+    each = jax.jit(lambda *rows: perturbation.each(at.box.defense.strange, 500, *rows))
+    return jax.device_get(each(jnp.asarray(probs), jnp.asarray(images)))
 
 
 def some(kept: Any) -> Any:
