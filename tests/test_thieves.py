@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+import typing
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_grey_images_are_never_mirrored(scripts):
         ({"labels": "mixmatch", "augmentation": "cifar"}, "augmentation is cifar: must be none"),
         ({"labels": "mixmatch", "warm_start": "mnist"}, "warm_start is mnist: must be None"),
         ({"labels": "s4l", "validation": 0.1}, "validation is 0.1: must be 0.0 where labels is s4l"),
-        ({"labels": "confident", "confident_share": 0.0}, "confident_share is 0.0: must be above 0 and at most 1"),
+        ({"labels": "agreeing", "budget": 2}, "copies is 3: must be at most the budget, 2"),
     ],
 )
 def test_what_cannot_be_is_refused(scripts, changes, message):
@@ -104,9 +105,33 @@ def test_what_cannot_be_is_refused(scripts, changes, message):
         attack(scripts, **changes).check()
 
 
-def test_records_know_a_confident_thief_by_its_share_and_others_as_before(scripts):
-    assert "confident_share" not in attack(scripts).settings()
-    assert attack(scripts, labels="confident").settings()["confident_share"] == 0.5
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("confident_share", 0.0, "must be above 0 and at most 1"),
+        ("agreeing_share", 1.5, "must be above 0 and at most 1"),
+        ("s4l_weight", -1.0, "must be at least 0 and finite"),
+        ("mixmatch_alpha", float("nan"), "must be at least 0 and finite"),
+        ("copies", 0, "must be at least 1"),
+        ("pairs", 0, "must be at least 1"),
+    ],
+)
+def test_efforts_that_cannot_be_are_refused(scripts, setting, value, message):
+    with pytest.raises(ValueError, match=f"{setting} is {value}: {message}"):
+        scripts("thieves.efforts").Effort(**{setting: value})
+
+
+def test_records_know_a_thief_by_its_own_settings_and_no_others(scripts):
+    efforts = scripts("thieves.efforts")
+    plain = attack(scripts).settings()
+    assert not {field.name for field in dataclasses.fields(efforts.Effort)} & set(plain)
+    assert attack(scripts, labels="confident").settings() == plain | {"labels": "confident", "confident_share": 0.5}
+    more = attack(scripts, labels="agreeing", effort=efforts.Effort(copies=5)).settings()
+    assert more == plain | {"labels": "agreeing", "copies": 5, "agreeing_share": 0.3}
+    # Every setting belongs to some thief, and every thief that has settings exists.
+    labels = typing.get_args(scripts("thieves.attackers").Labels)
+    known = [name for each in labels for name in efforts.Effort().settings(each)]
+    assert set(known) == {field.name for field in dataclasses.fields(efforts.Effort)}
 
 
 @pytest.mark.parametrize("labels", NEW)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import train_victim
+from thieves.efforts import Effort
 from train_victim import Augmentation, Model
 
 Name = Literal["knockoff", "knockoff_adaptive", "seeking", "jbda", "jb_self", "jb_topk", "online"]
@@ -32,6 +33,8 @@ Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
 JACOBIAN: tuple[Name, ...] = ("jbda", "jb_self", "jb_topk")
 SEMI: tuple[Labels, ...] = ("s4l", "mixmatch")
 """They learn from images without answers as well."""
+SEVERAL: tuple[Labels, ...] = ("smoothing", "agreeing")
+"""They ask about each image several times."""
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     "knockoff": (),
@@ -81,14 +84,14 @@ class Attack:
     budget: int = 10_000
     """Queries; one image is one query."""
     labels: Labels = "soft"
-    """Train on the answers, on their argmax, on the argmax of those alone that are most certain, on averages over three
+    """Train on the answers, on their argmax, on the argmax of those alone that are most certain, on averages over
     changed copies of an image (each a query; `agreeing` keeps the most certain averages), on the answers and on images
     of the pool that were not asked about (`s4l`, `mixmatch`), or on what is recovered from the answers by an attacker
     who knows defense and strength, but its own surrogate only (`inverted_weights`: the defender's). Yardsticks for
     defenses that spare some queries: a thief who is told which answers are `genuine`, or has the gate and asks
     first about all that pass (`passing`)."""
-    confident_share: float = 0.5
-    """Confident thief: which share of its answers it trusts."""
+    effort: Effort = dataclasses.field(default_factory=Effort)
+    """Settings of what such thieves do."""
     model: Model = "lenet"
     """The thief's architecture."""
     epochs: int = 12
@@ -127,14 +130,14 @@ class Attack:
     def settings(self) -> dict[str, Any]:
         """What determines the attacker, as a record has it: options that are not used are left out."""
         chosen = dataclasses.asdict(self)
+        del chosen["effort"]
+        chosen |= self.effort.settings(self.labels)
         used = _PARAMETERS[self.name]
         for name in {name for names in _PARAMETERS.values() for name in names} - set(used):
             del chosen[name]
         for name, value in _UNUSED.items():
             if chosen[name] == value:
                 del chosen[name]
-        if self.labels != "confident":
-            del chosen["confident_share"]
         if self.decay_every >= self.epochs:
             del chosen["decay_every"]
         if self.optimizer != "sgd":
@@ -199,10 +202,10 @@ class Attack:
         self.recipe()
         if not 0 <= self.validation < 1:
             raise ValueError(f"validation is {self.validation}: must be at least 0 and below 1")
-        if not 0 < self.confident_share <= 1:
-            raise ValueError(f"confident_share is {self.confident_share}: must be above 0 and at most 1")
         if self.labels in SEMI:
             self._check_semi()
+        if self.labels in SEVERAL and self.effort.copies > self.budget:
+            raise ValueError(f"copies is {self.effort.copies}: must be at most the budget, {self.budget}")
         if self.name == "knockoff_adaptive" and not self.rewards:
             raise ValueError("rewards is empty: must name at least one of certainty, diversity, loss")
         if self.warm_start and self.warm_start.endswith(".safetensors") and not Path(self.warm_start).exists():

@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from owners.defenses import Defense
 from owners.networks import Beside
-from thieves.attackers import SEMI, Labels
+from thieves.attackers import SEMI, SEVERAL, Labels
 
 if TYPE_CHECKING:
     from steal import Config
     from thieves.theft import Scene
 
-COPIES = 3
-"""Changed copies of an image that a smoothing or agreeing thief averages over."""
-SEVERAL: tuple[Labels, ...] = ("smoothing", "agreeing")
-"""They ask about each image several times."""
-DDAE_PAIRS, DDAE_EPOCHS = 20_000, 40
-"""D-DAE+: pairs and epochs of its recovery network, a fifth of what is published: seconds in place of minutes."""
-RELABELLINGS = 2
-"""Thieves that a relabelling thief trains before the one that it keeps."""
-DDAE_SHADOWS = 4
-"""Shadow models of D-DAE, a fifth of what is published, for the same reason."""
 NAMES: dict[Labels, str] = {
     "soft": "answers",
     "top1": "argmax",
@@ -42,7 +32,6 @@ NAMES: dict[Labels, str] = {
     "genuine": "genuine known",
     "passing": "gate known",
 }
-_SHADOWED = 500  # queries that each shadow model answers
 _TOWARDS_VERTEX = ("mad", "least_likely", "next_class", "constant_class", "second_likeliest")
 # They raise one class by ε/2 as well, but take it from the others in turn, not in proportion: nearly inverted.
 _RAISE_ONE = ("min_inner", "grad2")
@@ -88,7 +77,7 @@ def api(config: Config, at: Scene, metered: Any) -> Any:
 
     if config.attack.labels not in SEVERAL:
         return metered
-    return recovery.smoothing(jax.random.fold_in(at.attack_key, 1), metered, copies=COPIES)
+    return recovery.smoothing(jax.random.fold_in(at.attack_key, 1), metered, copies=config.attack.effort.copies)
 
 
 def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
@@ -117,25 +106,27 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     seen = images if hasattr(presumed, "surrogate") else None
     if labels == "partial_bayes":
         return recovery.partial_bayes(key, answers, presumed, images=seen, centres=inverted)
-    recipe = dataclasses.replace(recovery.PUBLISHED, epochs=DDAE_EPOCHS)
+    effort = config.attack.effort
+    recipe = dataclasses.replace(recovery.PUBLISHED, epochs=effort.pair_epochs)
     if labels == "ddae_imagined":
-        theirs = None if seen is None else images[np.arange(DDAE_PAIRS) % len(images)]
-        return recovery.ddae(key, answers, presumed, imagined(own, answers.shape[1]), images=theirs, recipe=recipe)
+        theirs = None if seen is None else images[np.arange(effort.pairs) % len(images)]
+        posteriors = imagined(own, effort.pairs, answers.shape[1])
+        return recovery.ddae(key, answers, presumed, posteriors, images=theirs, recipe=recipe)
     if labels == "ddae_plus":
         return recovery.ddae_plus(
-            key, answers, presumed, images=seen, centres=inverted, samples=DDAE_PAIRS, recipe=recipe
+            key, answers, presumed, images=seen, centres=inverted, samples=effort.pairs, recipe=recipe
         )
     return _from_shadows(config, at, images, answers, presumed, keys=(key, own))
 
 
-def imagined(key: Any, classes: int) -> Any:
+def imagined(key: Any, count: int, classes: int) -> Any:
     """Posteriors such as classifiers give, from doubtful to certain: y = softmax(s z), s ~ U(½, 8), z ~ N(0, I)."""
     import jax
     import numpy as np
 
     scale_key, key = jax.random.split(key)
-    scales = jax.random.uniform(scale_key, (DDAE_PAIRS, 1), minval=0.5, maxval=8)
-    return np.asarray(jax.nn.softmax(scales * jax.random.normal(key, (DDAE_PAIRS, classes))))
+    scales = jax.random.uniform(scale_key, (count, 1), minval=0.5, maxval=8)
+    return np.asarray(jax.nn.softmax(scales * jax.random.normal(key, (count, classes))))
 
 
 def _known(defense: Defense, at: Scene, classes: int) -> Beside:
@@ -175,7 +166,7 @@ def _relabelled(config: Config, at: Scene, images: Any, answers: Any, key: Any) 
     apart = pairs != np.arange(len(pairs))
     mass = np.where(apart, answers + answers[:, pairs], answers)
     learnt = answers
-    for number in range(RELABELLINGS):
+    for number in range(config.attack.effort.relabellings):
         own = jax.random.fold_in(key, number)
         guesses = metrics.predict(at.thief, training.fit(own, at.thief, images, learnt, config.attack.recipe()), images)
         within = np.where(apart, guesses / np.maximum(guesses + guesses[:, pairs], 1e-12), 1)
@@ -191,9 +182,10 @@ def _from_shadows(config: Config, at: Scene, images: Any, answers: Any, presumed
     from pp_jax.attacks import recovery
 
     key, own = keys
-    queries = images[:_SHADOWED]
+    effort = config.attack.effort
+    queries = images[: effort.shadow_queries]
     shadows = recovery.shadow_posteriors(
-        own, at.thief, images, answers, config.attack.recipe(), queries=queries, count=DDAE_SHADOWS
+        own, at.thief, images, answers, config.attack.recipe(), queries=queries, count=effort.shadows
     )
-    theirs = np.concatenate([queries] * DDAE_SHADOWS) if hasattr(presumed, "surrogate") else None
+    theirs = np.concatenate([queries] * effort.shadows) if hasattr(presumed, "surrogate") else None
     return recovery.ddae(key, answers, presumed, shadows, images=theirs)

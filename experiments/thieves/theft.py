@@ -110,7 +110,7 @@ def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> The
     querying = 0.7 if attack.name in attackers.JACOBIAN else 0.1
     meter = blackbox.Metered(at.box.api(), attack.budget)
     pool = seeking.pool(config, at)
-    copies = recovering.COPIES if attack.labels in recovering.SEVERAL else 1
+    copies = attack.effort.copies if attack.labels in attackers.SEVERAL else 1
     count = attack.budget // copies
     stolen = attacks.collect(
         at.attack_key,

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from steal import Config
     from thieves.theft import Scene
 
-AGREEING_SHARE = 0.3
-"""Agreeing thief: which share of its images it keeps; three coins agree by chance for a quarter."""
-
 
 def lessons(config: Config, at: Scene, images: Any, answers: Any) -> tuple[Any, Any]:
     """What the thief trains on: images, and their targets, (N, K) soft or (N,) classes."""
@@ -29,9 +26,9 @@ def trusted(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     if labels == "balanced":
         return evened(jax.random.fold_in(at.attack_key, 4), answers)
     if labels == "confident":
-        return most_certain(answers, share=config.attack.confident_share)
+        return most_certain(answers, share=config.attack.effort.confident_share)
     if labels == "agreeing":
-        return most_certain(answers, share=AGREEING_SHARE)
+        return most_certain(answers, share=config.attack.effort.agreeing_share)
     if labels == "genuine":
         defense = at.box.defense
         if config.defense.name == "misinformation":

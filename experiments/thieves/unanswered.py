@@ -11,11 +11,6 @@ if TYPE_CHECKING:
     from steal import Config
     from thieves.theft import Progress, Scene
 
-S4L_WEIGHT, MIXMATCH_WEIGHT = 0.3, 1.0
-"""Of what images without answers teach, beside the answers."""
-MIXMATCH_ALPHA = 0.0
-"""Nothing is mixed: in a few hundred steps a thief learns less from mixtures than from images (MNIST ← notMNIST)."""
-
 
 def check_left(attack: Attack, pool: Any) -> None:
     """Refuse a thief who learns from images without answers, but asks about all."""
@@ -49,12 +44,13 @@ def fit(config: Config, at: Scene, images: Any, targets: Any, progress: Progress
 
     attack = config.attack
     network = at.thief
+    effort = attack.effort
     loss: recovery.SemiLoss = recovery.MixMatch(
-        MIXMATCH_WEIGHT, alpha=MIXMATCH_ALPHA, augment=changes(at.pool.image_shape)
+        effort.mixmatch_weight, alpha=effort.mixmatch_alpha, augment=changes(at.pool.image_shape)
     )
     if attack.labels == "s4l":
         network = train_victim.network_for(attack.model, targets.shape[1] + 4, at.pool.image_shape)
-        loss = recovery.Rotations(S4L_WEIGHT)
+        loss = recovery.Rotations(effort.s4l_weight)
     key = jax.random.fold_in(at.attack_key, 3)
     # As many as are drawn beside the queries: more would not be seen.
     others = unasked(key, at.pool.images, images, most=attack.epochs * len(images))

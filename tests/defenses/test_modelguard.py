@@ -84,6 +84,14 @@ def test_optimum_is_that_of_an_lp_solver_for_many_posteriors(classes):
         np.testing.assert_allclose((z * np.log(y + 1e-6)).sum(1), expected, rtol=0, atol=1e-6)
 
 
+def test_optimum_is_met_where_the_value_has_many_kinks():
+    # The whole budget and small classes of very different sizes: a fixed ten steps ended 5e-4 above the optimum.
+    y = np.random.default_rng(0).dirichlet(np.full(100, 0.1), 16)
+    z = np.asarray(_answers(ModelGuardW(2.0), np.float32(y)), np.float64)
+    expected = [_optimum(row, 2.0) for row in y]
+    np.testing.assert_allclose((z * np.log(y + 1e-6)).sum(1), expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("y", "epsilon", "expected"),
     [
