@@ -113,7 +113,8 @@ def test_what_cannot_be_is_refused(scripts, changes, message):
         ("s4l_weight", -1.0, "must be at least 0 and finite"),
         ("mixmatch_alpha", float("nan"), "must be at least 0 and finite"),
         ("copies", 0, "must be at least 1"),
-        ("pairs", 0, "must be at least 1"),
+        ("pairs", 1, "must be at least 2"),
+        ("shadow_queries", 1, "must be at least 2"),
     ],
 )
 def test_efforts_that_cannot_be_are_refused(scripts, setting, value, message):

@@ -14,6 +14,8 @@ _USED: dict[str, tuple[str, ...]] = {
     "ddae_imagined": ("pairs", "pair_epochs"),
     "relabelled": ("relabellings",),
 }
+# A recovery network learns from two posteriors at least.
+_LEAST = {"copies": 1, "shadows": 1, "shadow_queries": 2, "pairs": 2, "pair_epochs": 1, "relabellings": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +54,9 @@ class Effort:
         for name in ("s4l_weight", "mixmatch_weight", "mixmatch_alpha"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}: must be at least 0 and finite")
-        for name in ("copies", "shadows", "shadow_queries", "pairs", "pair_epochs", "relabellings"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: must be at least 1")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: must be at least {least}")
 
     def settings(self, labels: str) -> dict[str, Any]:
         """What determines a thief with such labels, as its record has it."""

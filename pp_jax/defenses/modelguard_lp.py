@@ -20,7 +20,7 @@ from pp_jax.pytree import pytree
 _CACHE_BYTES = 2**18
 # A value is the least when it is so many units in the last place from what the tangents leave possible.
 _ROUNDING = 4
-# Tangents have met at the optimum by then; should they not have, the bracket is also halved now and then.
+# Should the tangents not have met at the optimum after so many steps, the bracket is also halved now and then.
 _TANGENTS = 16
 
 
