@@ -13,6 +13,13 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("fixed")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_code_is_let_go():
+    """Frees what a file of tests has compiled: thousands of programs reach the system's limit of mappings a process."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def scripts():
     """Imports a script of the experiments."""

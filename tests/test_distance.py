@@ -11,6 +11,7 @@ from hypothesis import given
 from support import hard_posteriors, numpy_distance
 
 from pp_jax import distance
+from pp_jax.simplex import feasible
 
 BALLS = {"L1": distance.L1(), "L2": distance.L2(), "KL": distance.KL()}
 
@@ -44,10 +45,27 @@ def test_line_search_ends_on_the_boundary_or_at_the_target(name):
     y, target = (rng.dirichlet(np.ones(5), 1000).astype(np.float32) for _ in range(2))
     eps = rng.uniform(0.01, 1, 1000).astype(np.float32)
     alpha = np.asarray(jax.jit(jax.vmap(BALLS[name].line_search))(y, target, eps))
-    spent = numpy_distance(name, y, y + alpha[:, None] * (target - y))
+    spent = numpy_distance(name, y, distance.between(y, target, alpha[:, None]))
     assert ((alpha >= 0) & (alpha <= 1)).all()
     assert (spent <= eps + 1e-6).all()
     np.testing.assert_allclose(spent[alpha < 1], eps[alpha < 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [4, 14])
+def test_a_kl_budget_holds_where_rounding_adds_up(largest):
+    """Classes that are all alike round alike, so that the divergence is off by several units in the last place."""
+    rng, rows, classes = np.random.default_rng(7), 40_000, 100
+    top = rng.uniform(1 / classes, 1, rows)
+    y = np.where(np.arange(classes) == 3, top[:, None], (1 - top[:, None]) / (classes - 1)).astype(np.float32)
+    target = jnp.eye(classes)[9]
+    eps = rng.uniform(0, largest, rows).astype(np.float32)
+
+    def answer(y, eps):
+        proposed = distance.between(y, target, distance.KL().line_search(y, target, eps))
+        return feasible(y, proposed, epsilon=eps, distance=distance.KL())
+
+    spent = numpy_distance("KL", y, np.asarray(jax.jit(jax.vmap(answer))(y, eps)))
+    assert (spent <= eps + 7e-7).all()
 
 
 @pytest.mark.parametrize("name", BALLS)

@@ -6,7 +6,7 @@ import jax
 
 from pp_jax import objective as objectives
 from pp_jax import oracle as oracles
-from pp_jax.distance import Distance, check_norm, project
+from pp_jax.distance import Distance, between, check_norm, project
 from pp_jax.gram.operator import Gram, as_operator
 
 
@@ -57,7 +57,7 @@ class LineSearch:
             target = oracles.extreme(probs, gram, objective=self.objective, step=step)
         else:
             target = self.oracle(probs, gram, objective=self.objective, key=key)
-        return probs + distance.line_search(probs, target, epsilon) * (target - probs)
+        return between(probs, target, distance.line_search(probs, target, epsilon))
 
 
 @dataclasses.dataclass(frozen=True)
