@@ -45,11 +45,12 @@ class Config:
 
     def settings(self) -> dict[str, Any]:
         """What determines the result, as its record has it."""
-        surrogate = self.surrogate.settings()
+        surrogate, needs = self.surrogate.settings(), self.defense.needs()
         return {
             "victim": self.victim.settings(),
             "attack": self.attack.settings(),
             "defense": self.defense.settings(),
+            **({"networks": needs.settings()} if needs else {}),
             **({"surrogate": surrogate} if surrogate else {}),
             "seed": self.seed,
         }

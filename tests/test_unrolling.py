@@ -140,10 +140,12 @@ def test_training_harms_a_thief_more_than_chance_does(scripts):
     assert thief(params) < thief(plan.network().fresh(jax.random.key(9), CLASSES)) - 0.2
 
 
-def test_the_plan_is_part_of_what_determines_the_network(scripts):
-    needs = scripts("owners.defenses").Defense("learned").needs()
-    assert needs.settings()["outliers"] == "omniglot_28"
-    assert needs.settings()["thieves"] == ["sharpened", "recovered"]
+def test_the_plan_is_part_of_what_determines_network_and_cell(scripts):
+    learned = scripts("owners.defenses").Defense("learned")
+    settings = learned.needs().settings()
+    assert settings["outliers"] == "omniglot_28"
+    assert settings["thieves"] == ["sharpened", "recovered"]
+    assert scripts("steal").Config(defense=learned).settings()["networks"] == settings
 
 
 def test_a_thief_knows_the_poison_network(scripts):
