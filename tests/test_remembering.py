@@ -153,6 +153,14 @@ def test_settings_of_before_are_what_they_were(scripts):
     assert defense("misinformation").settings() == {"name": "misinformation", "tau": 0.7, "network_epochs": 2}
 
 
+def test_networks_that_are_not_trained_or_cannot_disagree_are_refused(scripts):
+    defense = scripts("owners.defenses").Defense
+    with pytest.raises(ValueError, match="members is 1: must be at least 2"):
+        defense("edm", members=1).needs()
+    with pytest.raises(ValueError, match="network_epochs is 0: must be at least 1"):
+        defense("misinformation", network_epochs=0).needs()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -33,6 +33,13 @@ class Needs:
     outliers: str | None = None
     members: int = 1
 
+    def __post_init__(self) -> None:
+        """Refuse networks that are not trained, and an ensemble of which no two can disagree."""
+        if self.kind in ("misinformation", "edm") and self.epochs < 1:
+            raise ValueError(f"network_epochs is {self.epochs}: must be at least 1")
+        if self.kind == "edm" and self.members < 2:
+            raise ValueError(f"members is {self.members}: must be at least 2")
+
     def settings(self) -> dict[str, Any]:
         """What determines them, beside the victim."""
         chosen: dict[str, Any] = {"kind": self.kind, "epochs": self.epochs}
