@@ -15,7 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAIN
 WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
-.PHONY: help demo data test test-slow test-torch lint types wheel bench reference clean
+.PHONY: help demo data test test-slow test-exhaustive test-torch lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,9 @@ test: $(VENV)/test  ## the tests, under 8 minutes on 2 cores
 
 test-slow: $(VENV)/test  ## the tests that take longer
 	$(PY) -m pytest $(WORKERS) -m slow
+
+test-exhaustive: $(VENV)/test  ## many more cases of what the tests try: a million posteriors, images of 224×224
+	$(PY) -m pytest $(WORKERS) -m exhaustive
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/test_torch_reference.py tests/models/test_import_torch_forward.py

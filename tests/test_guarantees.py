@@ -107,19 +107,19 @@ def test_guarantee(name, promise):
     assert totals[promise] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["extreme", "argmax_preserving"])
 def test_guarantees_for_a_million_posteriors(name):
     assert _hold(name, MILLION) >= 1_000_000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name not in ("extreme", "argmax_preserving")])
 def test_guarantees_for_many_posteriors(name):
     assert _hold(name, SLOW_ROWS) >= 60_000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", SLOW_SOLVERS)
 def test_guarantees_of_the_largest_angle(name):
     assert _hold(name, LARGEST_ANGLE_ROWS) >= 4_000

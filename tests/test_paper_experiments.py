@@ -217,7 +217,7 @@ LARGE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LARGE)
 def test_presets_for_accelerators_run_on_generated_data_of_their_shape(name, tmp_path):
     import undefended

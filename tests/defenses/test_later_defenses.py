@@ -80,7 +80,7 @@ def test_guarantees(name):
         assert counts == dict.fromkeys(counts, 0), classes
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ALL)
 def test_guarantees_for_many_posteriors(name):
     for classes, rows in SLOW_ROWS.items():

@@ -71,7 +71,7 @@ def test_optimum_is_that_of_an_lp_solver(classes, seed, epsilon):
     assert np.abs(z - y).sum() <= epsilon + (1e-9 if expected is not None else 1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("classes", [2, 4, 10, 100])
 def test_optimum_is_that_of_an_lp_solver_for_many_posteriors(classes):
     rng = np.random.default_rng(classes)

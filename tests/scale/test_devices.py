@@ -47,7 +47,7 @@ def test_answers_are_those_of_one_device_bit_for_bit_where_every_device_works_in
     assert [case["apart"] for case in eight["cases"] if case["batch_size"]] == [0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_answers_are_those_of_one_device_on_the_full_grid():
     result = _eight("full")
     _check(result)
