@@ -90,7 +90,7 @@ def test_a_smoothing_thief_pays_for_every_copy(scripts, data_dir, tmp_path):
 @pytest.mark.slow
 def test_every_defense_meets_every_attacker(data_dir, tmp_path):
     options = ("--runs", tmp_path, "--seeds", "0", "1", "--l1", ".4", "--folder", "race")
-    chosen = ("--defenses", "mad", "reverse_sigmoid", "grad2")
+    chosen = ("--defenses", "mad", "reverse_sigmoid", "modelguard_w", "grad2", "bdpl")
     status, text = script("armsrace.py", *OPTIONS, *options, *chosen, data_dir=data_dir, timeout=900)
     assert status == 0, text
     cells = records.load_all(tmp_path / "race", kind="tradeoff")
@@ -100,16 +100,16 @@ def test_every_defense_meets_every_attacker(data_dir, tmp_path):
             spent.setdefault(cell.config["defense"]["name"], []).append(cell.result["query_l1"]["mean"])
     assert spent.pop("none") == [0, 0]
     # GRAD² is calibrated with the surrogate of one seed; another distilled one may cost more or less.
-    assert all(mean == pytest.approx(0.4, abs=0.05) for mean in spent["mad"])
+    assert all(mean == pytest.approx(0.4, abs=0.05) for name in ("mad", "modelguard_w") for mean in spent[name])
     lines = (tmp_path / "race" / "armsrace.md").read_text("utf-8").splitlines()
     assert lines[2].startswith(
         "| defense | answers | argmax | confident argmax | balanced | partial Bayes | D-DAE+ | inversion | inversion, w"
     )
-    assert sum(line.startswith("| ") for line in lines) == 1 + 1 + 3
+    assert sum(line.startswith("| ") for line in lines) == 1 + 1 + 5
     assert (tmp_path / "race" / "armsrace.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "race" / "armsrace.html").read_text("utf-8")
     assert "data:image/png;base64," in page
-    assert page.count("<tr>") == 1 + 1 + 3
+    assert page.count("<tr>") == 1 + 1 + 5
 
 
 @pytest.mark.slow

@@ -79,6 +79,7 @@ def test_cells_computed_at_once_are_those_computed_one_after_another(data_dir, r
         ".5",
         "--mad-argmax",
         "--reverse-sigmoid",
+        "1",
         "--random-noise",
         "10",
         "--rounding",

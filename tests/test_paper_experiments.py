@@ -208,12 +208,13 @@ def test_a_victims_weights_may_come_from_a_file_made_for_the_same_pixels(data_di
         train_victim.run(train_victim.Config(Victim("mnist", weights=other), tmp_path, data_dir))
 
 
-# One step of a victim and of its thief each, on images of the published size; caltech256 and cifar100 take the programs
-# of cub200 and cifar10 with other numbers of classes.
+# One step of a victim and of its thief each, on images of the published size.
 LARGE = {
     "cifar10": (("cifar10", 10, (32, 32, 3)), ("cifar100", 100, (32, 32, 3))),
+    "cifar100": (("cifar100", 100, (32, 32, 3)), ("cifar10", 10, (32, 32, 3))),
     "cifar10_tiny_imagenet": (("cifar10", 10, (32, 32, 3)), ("tiny_imagenet", 200, (64, 64, 3))),
     "cub200": (("caltech_birds2011", 200, (224, 224, 3)), ("imagenet2012", 1000, (224, 224, 3))),
+    "caltech256": (("caltech256", 256, (224, 224, 3)), ("imagenet2012", 1000, (224, 224, 3))),
 }
 
 

@@ -47,7 +47,7 @@ OTHERS = {
 }
 ALL = {name: make for name, (make, _) in (WITHIN_A_BUDGET | OTHERS).items()}
 ROWS = {2: 1500, 10: 3000, 40: 400}
-SLOW_ROWS = {2: 40_000, 10: 40_000, 17: 10_000, 100: 4_000, 1000: 200}
+SLOW_ROWS = {2: 60_000, 3: 60_000, 10: 60_000, 17: 20_000, 100: 10_000, 1000: 500}
 
 
 @functools.partial(jax.jit, static_argnames="name")

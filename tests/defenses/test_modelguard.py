@@ -75,7 +75,7 @@ def test_optimum_is_that_of_an_lp_solver(classes, seed, epsilon):
 @pytest.mark.parametrize("classes", [2, 4, 10, 100])
 def test_optimum_is_that_of_an_lp_solver_for_many_posteriors(classes):
     rng = np.random.default_rng(classes)
-    y = hard_posteriors(rng, 200, classes).astype(np.float64)
+    y = hard_posteriors(rng, 400, classes).astype(np.float64)
     y /= y.sum(1, keepdims=True)
     for epsilon in (0.1, 0.9, 1.6):
         with jax.enable_x64(True):

@@ -119,14 +119,14 @@ def traces():
 
 def cases(full):
     """What is compared; the full grid or its corners."""
-    several = (2, 8) if full else (8,)
+    several = (2, 4, 8) if full else (8,)
     kinds = {10: ("MAD", "chain"), 100: ("MAD-argmax",)}
     if full:
         kinds = {10: ("MAD", "MAD-argmax", "noise", "chain", "all_layers"), 100: ("MAD", "MAD-argmax")}
     whole = [("MAD", 10, devices) for devices in (1, 2, 4, 8)]
     whole += [(name, classes, devices) for classes in kinds for name in kinds[classes] for devices in several]
     found = [compared(name, classes, 64, devices) for name, classes, devices in dict.fromkeys(whole)]
-    uneven = [(count, n) for count in (13, 1) for n in several] if full else [(13, 4), (3, 8)]
+    uneven = [(count, n) for count in (13, 3, 1) for n in several] if full else [(13, 4), (3, 8)]
     found += [compared("MAD", 10, count, devices) for count, devices in uneven]
     found += [compared("MAD-argmax", 10, 64, devices, batch_size=4) for devices in several]
     found += [compared("MAD-argmax", 100, 64, devices, model=2) for devices in several]
@@ -137,8 +137,8 @@ def main(full):
     """All comparisons as JSON."""
     result = {
         "cases": cases(full),
-        "black_boxes": [black_box(devices) for devices in ((2, 8) if full else (8,))],
-        "streams": [streamed(devices) for devices in ((2, 8) if full else (8,))],
+        "black_boxes": [black_box(devices) for devices in ((2, 4, 8) if full else (8,))],
+        "streams": [streamed(devices) for devices in ((2, 4, 8) if full else (8,))],
         "refused": refused(parallel.data_mesh()),
         "traces": traces(),
     }

@@ -162,10 +162,16 @@ def test_networks_at_once_are_those_that_fit_alone(network, recipe):
         chex.assert_trees_all_close(jax.tree.map(lambda leaf, i=i: leaf[i], many), one, atol=ROUNDING, rtol=0)
 
 
-@pytest.mark.slow
-def test_networks_with_batch_statistics_are_trained_at_once():
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(models.resnet18(3, small_images=True), marks=pytest.mark.exhaustive),
+        pytest.param(models.vgg16_bn(3, image_size=32), marks=pytest.mark.slow),
+    ],
+)
+def test_networks_with_batch_statistics_are_trained_at_once(network):
     """In float64: normalising a batch of eight magnifies the rounding of float32 beyond any sensible tolerance."""
-    network, recipe = models.vgg16_bn(3, image_size=32), training.Recipe(1, 8, 0.01)
+    recipe = training.Recipe(1, 8, 0.01)
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), 2)
         sets = jax.tree.map(lambda a: a if a.dtype.kind == "i" else np.float64(a), _sets(2, side=32, size=16))

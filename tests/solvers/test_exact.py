@@ -54,10 +54,12 @@ def solver(keep_argmax, **options):
         (5, "free", "dense"),
         (7, "free", "last"),
         pytest.param(7, "free", "dense", marks=pytest.mark.slow),
+        pytest.param(5, "top1", "dense", marks=pytest.mark.exhaustive),
         pytest.param(3, "free", "dense", marks=pytest.mark.slow),
         pytest.param(3, "top1", "dense", marks=pytest.mark.slow),
         pytest.param(7, "top1", "dense", marks=pytest.mark.slow),
         pytest.param(7, "top1", "last", marks=pytest.mark.slow),
+        pytest.param(5, "free", "last", marks=pytest.mark.exhaustive),
         pytest.param(5, "top1", "last", marks=pytest.mark.slow),
     ],
 )
