@@ -220,7 +220,7 @@ def defended(cells: Sequence[Record]) -> list[Record]:
 
 def label(cell: Record) -> str:
     """The defense in words."""
-    from pp_jax import summary
+    from pp_jax.results import summary
 
     return summary.describe_defense(cell.config["defense"])
 

@@ -115,7 +115,7 @@ class Row(NamedTuple):
     @property
     def name(self) -> str:
         """The defense in words."""
-        from pp_jax import summary
+        from pp_jax.results import summary
 
         shown = {name: value for name, value in self.defense.settings().items() if name not in _UNTOLD}
         name = summary.describe_defense(shown)

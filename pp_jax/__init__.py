@@ -14,62 +14,65 @@ from pp_jax._version import __version__
 if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax import (
         attacks,
-        augmentation,
-        blackbox,
-        calibration,
-        checkpoints,
         data,
         defenses,
-        distance,
+        evaluation,
+        geometry,
         gram,
-        metrics,
         models,
-        novelty,
-        objective,
-        oracle,
         parallel,
-        plots,
-        records,
-        report,
-        simplex,
+        recovery,
+        results,
+        serving,
         solvers,
-        stream,
-        sweep,
         training,
         types,
     )
-    from pp_jax.blackbox import BlackBox
     from pp_jax.defenses import MAD, RandomNoise, ReverseSigmoid, Rounding, Top1, TopK, chain
-    from pp_jax.perturbation import perturb
+    from pp_jax.defenses import ood as novelty
+    from pp_jax.evaluation import calibration, metrics, sweep
+    from pp_jax.geometry import distance, simplex
+    from pp_jax.results import checkpoints, plots, records, report
+    from pp_jax.serving import blackbox, stream
+    from pp_jax.serving.blackbox import BlackBox
+    from pp_jax.serving.perturbation import perturb
+    from pp_jax.solvers import objective, oracle
+    from pp_jax.training import augmentation
 
-_MODULES = (
-    "attacks",
-    "augmentation",
-    "blackbox",
-    "calibration",
-    "checkpoints",
-    "data",
-    "defenses",
-    "distance",
-    "gram",
-    "metrics",
-    "models",
-    "novelty",
-    "objective",
-    "oracle",
-    "parallel",
-    "plots",
-    "records",
-    "report",
-    "simplex",
-    "solvers",
-    "stream",
-    "sweep",
-    "training",
-    "types",
-)
+# Public modules by the name that users import them by.
+_MODULES = {
+    "attacks": "attacks",
+    "augmentation": "training.augmentation",
+    "blackbox": "serving.blackbox",
+    "calibration": "evaluation.calibration",
+    "checkpoints": "results.checkpoints",
+    "data": "data",
+    "defenses": "defenses",
+    "distance": "geometry.distance",
+    "evaluation": "evaluation",
+    "geometry": "geometry",
+    "gram": "gram",
+    "metrics": "evaluation.metrics",
+    "models": "models",
+    "novelty": "defenses.ood",
+    "objective": "solvers.objective",
+    "oracle": "solvers.oracle",
+    "parallel": "parallel",
+    "plots": "results.plots",
+    "records": "results.records",
+    "recovery": "recovery",
+    "report": "results.report",
+    "results": "results",
+    "serving": "serving",
+    "simplex": "geometry.simplex",
+    "solvers": "solvers",
+    "stream": "serving.stream",
+    "sweep": "evaluation.sweep",
+    "training": "training",
+    "types": "types",
+}
 _NAMES = {
-    "BlackBox": "blackbox",
+    "BlackBox": "serving.blackbox",
     "MAD": "defenses",
     "RandomNoise": "defenses",
     "ReverseSigmoid": "defenses",
@@ -77,7 +80,7 @@ _NAMES = {
     "Top1": "defenses",
     "TopK": "defenses",
     "chain": "defenses",
-    "perturb": "perturbation",
+    "perturb": "serving.perturbation",
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES]
@@ -86,7 +89,7 @@ __all__ = ["__version__", *_MODULES, *_NAMES]
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name in _MODULES:
-        return importlib.import_module(f"pp_jax.{name}")
+        return importlib.import_module(f"pp_jax.{_MODULES[name]}")
     if name in _NAMES:
         return getattr(importlib.import_module(f"pp_jax.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'pp_jax' has no attribute {name!r}")

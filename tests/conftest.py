@@ -7,6 +7,7 @@ from pathlib import Path
 import hypothesis
 import jax
 import pytest
+
 from scripts import EXPERIMENTS, prepare_stripes
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

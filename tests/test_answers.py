@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from scripts import SMALL, THEFT, script, stripes
 
 from pp_jax import data, records
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
+from scripts import SMALL, THEFT, script, stripes
 
 pytestmark = pytest.mark.slow
 SETTING = (*SMALL, *THEFT)

@@ -1,9 +1,9 @@
 """The arms race: equal budgets, every attacker, the worst case in its own column, and doubts that are told."""
 
 import pytest
-from scripts import SMALL, THEFT, script
 
 from pp_jax import records
+from scripts import SMALL, THEFT, script
 
 OPTIONS = (*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp")
 

@@ -4,9 +4,9 @@ import json
 import time
 
 import pytest
-from scripts import EXPERIMENTS, SMALL, THEFT, script
 
 from pp_jax import records
+from scripts import EXPERIMENTS, SMALL, THEFT, script
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What has been compiled once is not compiled again by the next process."""
 
 import pytest
+
 from scripts import SMALL, THEFT, prepare_stripes, script
 
 

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import broken_promises, budgets, given_logits, hard_posteriors, quick, surrogate_logits
 
 from pp_jax import MAD, distance, objective, oracle, simplex
 from pp_jax.gram import LastLayer
 from pp_jax.solvers import LineSearch, MaxAngle, MinInner, Projection
 from pp_jax.types import Query
+from support import broken_promises, budgets, given_logits, hard_posteriors, quick, surrogate_logits
 
 # A new solver is a new row here.
 SOLVERS = {

@@ -19,13 +19,13 @@ from pp_jax import (
     objective,
     oracle,
     parallel,
+    recovery,
     simplex,
     stream,
     sweep,
     training,
 )
-from pp_jax.attacks import recovery
-from pp_jax.perturbation import perturb, perturb_sequence
+from pp_jax.serving.perturbation import perturb, perturb_sequence
 
 HEAVY = ("flax", "optax", "tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "tyro", "rich", "scipy")
 FUNCTIONS = [

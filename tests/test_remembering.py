@@ -6,15 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from pp_jax import MAD, BlackBox, attacks, calibration, perturb, records, recovery, stream
+from pp_jax.defenses import EDM, ModelGuardS, diverse
+from pp_jax.serving.blackbox import Session
+from pp_jax.serving.perturbation import perturb_sequence
+from pp_jax.training import Recipe
 from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
 from support import Linear, linear_logits, linear_params
-
-from pp_jax import MAD, BlackBox, attacks, calibration, perturb, records, stream
-from pp_jax.attacks import recovery
-from pp_jax.blackbox import Session
-from pp_jax.defenses import EDM, ModelGuardS, diverse
-from pp_jax.perturbation import perturb_sequence
-from pp_jax.training import Recipe
 
 PARAMS = linear_params(jax.random.key(0), 16, 4)
 IMAGES = np.random.default_rng(1).random((12, 4, 4, 1), np.float32)

@@ -6,10 +6,10 @@ import typing
 
 import numpy as np
 import pytest
-from scripts import SMALL, THEFT, script
-from support import blobs, given_logits
 
 from pp_jax import records
+from scripts import SMALL, THEFT, script
+from support import blobs, given_logits
 
 NEW = ("confident", "s4l", "mixmatch")
 
@@ -209,9 +209,9 @@ def test_who_has_the_gate_asks_first_about_what_passes(scripts, gated):
 
 def test_a_seeking_thief_asks_half_at_random_and_then_what_its_model_is_surest_of(scripts):
     import jax
-    from support import Linear
 
     from pp_jax import attacks, metrics, training
+    from support import Linear
 
     images, labels = blobs(0, 60)
     recipe, network = training.Recipe(3, 16, 0.5), Linear(4)

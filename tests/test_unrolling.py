@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import Linear, blobs, broken_promises, budgets, hard_posteriors, quick
 
 from pp_jax import training
 from pp_jax.types import Query
+from support import Linear, blobs, broken_promises, budgets, hard_posteriors, quick
 
 KEY = jax.random.key(0)
 CLASSES = 4

@@ -18,10 +18,10 @@ import numpy as np
 from harness import Row, Times, paired, report, row, threads, torch_reference
 
 from pp_jax import MAD, BlackBox, models, oracle, simplex
-from pp_jax.distance import L1
+from pp_jax.geometry.distance import L1
+from pp_jax.geometry.posteriors import posterior
 from pp_jax.gram import LastLayer
 from pp_jax.models import Network
-from pp_jax.posteriors import posterior
 from pp_jax.solvers.exact import exact
 from pp_jax.solvers.heuristic import LineSearch
 

@@ -33,7 +33,7 @@ from pp_jax.defenses import (
     grad2,
     keyed_swap,
 )
-from pp_jax.perturbation import perturb_sequence
+from pp_jax.serving.perturbation import perturb_sequence
 from pp_jax.types import Defense
 
 KEY = jax.random.key(0)

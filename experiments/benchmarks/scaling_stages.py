@@ -15,9 +15,9 @@ import optax
 from jax.sharding import Mesh
 
 from pp_jax import MAD, BlackBox, blackbox, gram, models, oracle, simplex, stream
-from pp_jax.distance import L1
+from pp_jax.geometry.distance import L1
+from pp_jax.geometry.posteriors import posterior
 from pp_jax.models import Network
-from pp_jax.posteriors import posterior
 from pp_jax.solvers.heuristic import LineSearch
 from pp_jax.training.step import make_step
 

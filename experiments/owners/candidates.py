@@ -14,7 +14,7 @@ from pp_jax.defenses import KeyedSwap
 from pp_jax.pytree import pytree
 
 if TYPE_CHECKING:
-    from pp_jax.novelty import Novelty
+    from pp_jax.defenses.ood import Novelty
     from pp_jax.types import Query
 
 

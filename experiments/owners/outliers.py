@@ -81,7 +81,7 @@ def fit(seed: int, network: Any, train: Any, others: Any, recipe: Any, *, loss: 
     import numpy as np
     from rich.progress import Progress
 
-    from pp_jax.attacks import recovery
+    from pp_jax import recovery
 
     targets = np.eye(train.num_classes, dtype=np.float32)[train.labels]
     plain = dataclasses.replace(recipe, augment=None)

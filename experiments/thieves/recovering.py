@@ -73,7 +73,7 @@ def api(config: Config, at: Scene, metered: Any) -> Any:
     """The prediction API as the thief uses it, around the one that counts its queries."""
     import jax
 
-    from pp_jax.attacks import recovery
+    from pp_jax import recovery
 
     if config.attack.labels not in SEVERAL:
         return metered
@@ -85,7 +85,7 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
     import jax
     import numpy as np
 
-    from pp_jax.attacks import recovery
+    from pp_jax import recovery
 
     labels, defense = config.attack.labels, config.defense
     if labels in ("soft", "balanced", "genuine", "passing", *SEVERAL, *SEMI):
@@ -138,7 +138,7 @@ def _known(defense: Defense, at: Scene, classes: int) -> Beside:
 
 def _inverted(answers: Any, defense: Defense) -> Any:
     """The clean posteriors of a line search towards a vertex, or of pairs that nearly every query has exchanged."""
-    from pp_jax.attacks import recovery
+    from pp_jax import recovery
 
     if defense.name == "always_swapped":
         return answers[:, _partners(answers)]
@@ -179,7 +179,7 @@ def _from_shadows(config: Config, at: Scene, images: Any, answers: Any, presumed
     """D-DAE, with a few shadow models of the thief's architecture and recipe that learnt from its answers."""
     import numpy as np
 
-    from pp_jax.attacks import recovery
+    from pp_jax import recovery
 
     key, own = keys
     effort = config.attack.effort

@@ -189,7 +189,7 @@ def online(config: Config, at: Scene, progress: Progress) -> Theft:
 
 def batchable(config: Config) -> bool:
     """Whether the theft can be one of many in a program: its queries and its training do not hang on the answers."""
-    from pp_jax import perturbation
+    from pp_jax.serving import perturbation
 
     attack = config.attack
     if perturbation.remembers(config.defense.build(None, None)):  # one query after another

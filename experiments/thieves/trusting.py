@@ -81,10 +81,10 @@ def strange(at: Scene, images: Any) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from pp_jax import metrics, perturbation
+    from pp_jax import _batching, metrics
 
     probs = metrics.predict(at.victim.network, at.victim.params, images)
-    each = jax.jit(lambda *rows: perturbation.each(at.box.defense.strange, 500, *rows))
+    each = jax.jit(lambda *rows: _batching.each(at.box.defense.strange, 500, *rows))
     return jax.device_get(each(jnp.asarray(probs), jnp.asarray(images)))
 
 

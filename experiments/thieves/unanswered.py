@@ -40,7 +40,7 @@ def fit(config: Config, at: Scene, images: Any, targets: Any, progress: Progress
     """
     import jax
 
-    from pp_jax.attacks import recovery
+    from pp_jax import recovery
 
     attack = config.attack
     network = at.thief

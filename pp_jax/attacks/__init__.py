@@ -1,6 +1,5 @@
 """Attacks: query strategies under one ask/tell contract, and the driver that gives them a budget."""
 
-from pp_jax.attacks import recovery
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
 from pp_jax.attacks.augment import SignedGradient, TargetedPGD
 from pp_jax.attacks.driver import collect
@@ -24,5 +23,4 @@ __all__ = [
     "jb_topk",
     "jbda",
     "online",
-    "recovery",
 ]

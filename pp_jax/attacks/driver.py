@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax.blackbox import API, Metered
+from pp_jax.serving.blackbox import API, Metered
 from pp_jax.types import Attack, TransferSet
 
 

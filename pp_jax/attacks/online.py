@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pp_jax import objective, perturbation
-from pp_jax.blackbox import BlackBox
 from pp_jax.gram.operator import LastLayer
+from pp_jax.serving import perturbation
+from pp_jax.serving.blackbox import BlackBox
+from pp_jax.solvers import objective
 from pp_jax.training import Trainable, make_step, start
 from pp_jax.types import Audit, Params, TransferSet
 

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax import simplex
 from pp_jax.defenses.validation import check_range
+from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax import simplex
 from pp_jax.defenses.networks import check_classes
-from pp_jax.posteriors import posterior
+from pp_jax.geometry import simplex
+from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
 from pp_jax.types import LogitsFn, Params, Query
 

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax import simplex
 from pp_jax.defenses.networks import check_classes
-from pp_jax.distance import L1, check_budget
+from pp_jax.geometry import simplex
+from pp_jax.geometry.distance import L1, check_budget
+from pp_jax.geometry.posteriors import log_posterior
 from pp_jax.gram.jacobian import select, trainable
-from pp_jax.posteriors import log_posterior
 from pp_jax.pytree import pytree
 from pp_jax.solvers.lp import linear_max_l1, linear_max_l1_top
 from pp_jax.types import LogitsFn, Params, Query

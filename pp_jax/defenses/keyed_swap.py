@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax import simplex
+from pp_jax.defenses.ood import Novelty
 from pp_jax.defenses.validation import check_range
-from pp_jax.novelty import Novelty
+from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import gram as grams
-from pp_jax import oracle, simplex
-from pp_jax.distance import L1, Distance, check_budget
+from pp_jax.geometry import simplex
+from pp_jax.geometry.distance import L1, Distance, check_budget
 from pp_jax.pytree import pytree
+from pp_jax.solvers import oracle
 from pp_jax.solvers.heuristic import LineSearch
 from pp_jax.types import LogitsFn, Params, Query
 

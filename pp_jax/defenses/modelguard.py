@@ -6,10 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pp_jax import simplex
 from pp_jax.defenses.modelguard_lp import least_log_posterior
 from pp_jax.defenses.validation import check_count
-from pp_jax.distance import L1, check_budget
+from pp_jax.geometry import simplex
+from pp_jax.geometry.distance import L1, check_budget
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
 

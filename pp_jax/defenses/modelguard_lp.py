@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pp_jax import simplex
+from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 
 # What a chunk of the batch takes should stay in a CPU's cache.

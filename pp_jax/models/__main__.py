@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
-from pp_jax import checkpoints, models
+from pp_jax import models
 from pp_jax.models import torch_file, torch_names
+from pp_jax.results import checkpoints
 
 _BUILDERS: dict[str, Callable[..., models.Network]] = {
     "lenet": models.lenet,

@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.distance import Norm
+from pp_jax.geometry.distance import Norm
 from pp_jax.gram import Gram, LastLayer
 from pp_jax.pytree import pytree
 from pp_jax.solvers.cone import nearest_direction

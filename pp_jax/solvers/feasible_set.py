@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.distance import Norm
+from pp_jax.geometry.distance import Norm
 from pp_jax.gram import Dense, Gram, LastLayer, as_operator
 from pp_jax.solvers.l2 import linear_max_l2, shrink_l2
 from pp_jax.solvers.lp import linear_max_l1, linear_max_l1_top

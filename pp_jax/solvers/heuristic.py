@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 
-from pp_jax import objective as objectives
-from pp_jax import oracle as oracles
-from pp_jax.distance import Distance, between, check_norm, project
+from pp_jax.geometry.distance import Distance, between, check_norm, project
 from pp_jax.gram.operator import Gram, as_operator
+from pp_jax.solvers import objective as objectives
+from pp_jax.solvers import oracle as oracles
 
 
 @dataclasses.dataclass(frozen=True)

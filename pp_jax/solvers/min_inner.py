@@ -2,7 +2,7 @@
 
 import jax
 
-from pp_jax.distance import Norm
+from pp_jax.geometry.distance import Norm
 from pp_jax.gram import Gram
 from pp_jax.solvers.feasible_set import prepare
 

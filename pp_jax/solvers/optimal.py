@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from pp_jax.distance import Distance, check_norm
+from pp_jax.geometry.distance import Distance, check_norm
 from pp_jax.gram.operator import Gram
 from pp_jax.solvers.exact import exact
 from pp_jax.solvers.min_inner import min_inner

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax import metrics
 from pp_jax.training.fitting import State
+from pp_jax.training.predicting import predict
 from pp_jax.training.step import check_pairs
 from pp_jax.types import LogitsFn, Params
 
@@ -42,7 +42,7 @@ class Best:
     def __call__(self, state: State, training_loss: float) -> None:
         """Keep this epoch's parameters if they are better; the training loss plays no part."""
         del training_loss
-        probs = np.maximum(metrics.predict(self._logits_fn, state.params, self._images), np.finfo(np.float32).tiny)
+        probs = np.maximum(predict(self._logits_fn, state.params, self._images), np.finfo(np.float32).tiny)
         hot = self._targets if self._targets.ndim == 2 else np.eye(probs.shape[1])[self._targets]
         loss = float(-np.mean(np.sum(hot * np.log(probs), axis=1)))
         if loss < self.loss:

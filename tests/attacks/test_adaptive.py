@@ -10,11 +10,11 @@ import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Linear, golden, hard_posteriors
 
 from pp_jax.attacks import AdaptiveKnockoff, Certainty, Diversity, Knockoff, Loss, collect, policy
 from pp_jax.attacks.rewards import no_moments, normalized_mean
 from pp_jax.training import make_step
+from support import Linear, golden, hard_posteriors
 
 PIECES = [1, 7, 30]
 

@@ -5,11 +5,11 @@ import functools
 import jax
 import numpy as np
 import pytest
-from support import Linear, blobs, linear_logits
 
 from pp_jax import MAD, BlackBox, metrics
 from pp_jax.attacks import Knockoff, collect
 from pp_jax.training import Recipe, fit
+from support import Linear, blobs, linear_logits
 
 RECIPE = Recipe(epochs=10, batch_size=32, learning_rate=0.1)
 

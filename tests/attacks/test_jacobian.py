@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import Counted, Linear, blobs, linear_logits, linear_params
 
 from pp_jax import BlackBox, metrics, models
 from pp_jax.attacks import JacobianAugmentation, SignedGradient, TargetedPGD, collect, jb_self, jb_topk, jbda
 from pp_jax.attacks.augment import moved
 from pp_jax.training import Recipe, fit
+from support import Counted, Linear, blobs, linear_logits, linear_params
 
 K, SIDE = 4, 6
 QUICK = Recipe(epochs=1, batch_size=32, momentum=0.9)

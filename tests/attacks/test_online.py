@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support import Linear, blobs, linear_logits
 
 from pp_jax import MAD, BlackBox, RandomNoise, ReverseSigmoid, metrics, models
 from pp_jax.attacks import Knockoff, collect, online
 from pp_jax.training import Recipe, fit, make_step
+from support import Linear, blobs, linear_logits
 
 SHAPE = (6, 6, 1)
 IMAGES = blobs(2, 300)[0]

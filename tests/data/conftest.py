@@ -1,9 +1,9 @@
 """Settings of the tests of the data package."""
 
 import pytest
-from small_sets import random_raw, spec_of
 
 from pp_jax.data import prepare
+from small_sets import random_raw, spec_of
 
 
 @pytest.fixture(autouse=True)

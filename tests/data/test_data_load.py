@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from small_sets import RAW, multiset, random_raw, spec_of
 
 import pp_jax.data
 from pp_jax.data import DataError, DatasetCorrupt, DatasetMissing, catalog, load, location, prepare, store
+from small_sets import RAW, multiset, random_raw, spec_of
 
 
 @pytest.fixture(scope="module")

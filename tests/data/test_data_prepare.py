@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sets import RAW, multiset, random_raw, spec_of
 
 from pp_jax.data import DataError, DatasetCorrupt, SourceUnavailable, load, prepare
 from pp_jax.data.sources import Source
 from pp_jax.data.types import Raw
+from small_sets import RAW, multiset, random_raw, spec_of
 
 
 def with_split(raw: Raw, images=None, labels=None) -> Raw:
@@ -135,7 +135,9 @@ prepare(spec_of(random_raw({seed})), data_dir={root!r}, track=slow, force={force
 
 def start(root: Path, *, pause: float = 0.0, seed: int = 0, force: bool = False, limit: str = "") -> subprocess.Popen:
     """Prepare the set in another process."""
-    script = limit + SCRIPT.format(here=str(Path(__file__).parent), pause=pause, seed=seed, root=str(root), force=force)
+    script = limit + SCRIPT.format(
+        here=str(Path(__file__).parents[1] / "helpers"), pause=pause, seed=seed, root=str(root), force=force
+    )
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import broken_promises, golden, hard_posteriors, numpy_distance
 
 from pp_jax import MAD, RandomNoise, ReverseSigmoid, Rounding, Top1, TopK, chain
 from pp_jax.types import Query
+from support import broken_promises, golden, hard_posteriors, numpy_distance
 
 REVERSE, TRUNCATION = golden("reverse_sigmoid"), golden("truncation")
 POSTERIORS = hard_posteriors(np.random.default_rng(0), 3000, 6)

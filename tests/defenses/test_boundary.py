@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import hard_posteriors
 
 from pp_jax import RandomNoise, perturb
 from pp_jax.defenses import BDPL
 from pp_jax.defenses.boundary import retain_probability
 from pp_jax.types import Query
+from support import hard_posteriors
 
 KEY = jax.random.key(5)
 EPSILONS = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)

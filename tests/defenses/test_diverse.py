@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support import blobs, linear_logits, linear_params
 
 from pp_jax import perturb
 from pp_jax.defenses import EDM, diverse
+from support import blobs, linear_logits, linear_params
 
 KEY = jax.random.key(0)
 MODELS = 5

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import golden, hard_posteriors, linear_logits, linear_params
 
 from pp_jax import MAD, gram, models
 from pp_jax.defenses import GRAD2, grad2
 from pp_jax.solvers import MinInner
 from pp_jax.types import Query
+from support import golden, hard_posteriors, linear_logits, linear_params
 
 GOLDEN = golden("grad2")
 CASES = [(int(k), name) for k in GOLDEN["Ks"] for name in ("random", "ones")]

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import hard_posteriors
 
 from pp_jax import perturb
 from pp_jax.defenses import KeyedSwap, keyed_swap
-from pp_jax.novelty import Novelty
+from pp_jax.defenses.ood import Novelty
 from pp_jax.types import Query
+from support import hard_posteriors
 
 KEY = jax.random.key(5)
 PAIRS = jnp.array([1, 0, 3, 2, 4])

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import broken_promises, budgets, golden, hard_posteriors, quick, surrogate_logits
 
 from pp_jax import ReverseSigmoid, TopK, chain, perturb, simplex
 from pp_jax.defenses import BDPL, DCP, EDM, GRAD2, AdaptiveMisinformation, HighConfidence, KeyedSwap, ModelGuardW
-from pp_jax.perturbation import check_key
+from pp_jax.serving.perturbation import check_key
 from pp_jax.types import Query
+from support import broken_promises, budgets, golden, hard_posteriors, quick, surrogate_logits
 
 TRUNCATION = golden("truncation")
 KEY = jax.random.key(0)

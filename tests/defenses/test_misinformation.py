@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support import blobs, given_logits, golden, linear_logits, linear_params
 
 from pp_jax.defenses import AdaptiveMisinformation, misinformation
 from pp_jax.types import Query
+from support import blobs, given_logits, golden, linear_logits, linear_params
 
 GOLDEN = golden("adaptive_misinformation")
 KEY = jax.random.key(0)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
-from support import golden, hard_posteriors, quick
 
 from pp_jax.defenses import ModelGuardS, ModelGuardW
 from pp_jax.defenses.modelguard_lp import least_log_posterior
-from pp_jax.perturbation import perturb_sequence
+from pp_jax.serving.perturbation import perturb_sequence
 from pp_jax.types import Query
+from support import golden, hard_posteriors, quick
 
 GOLDEN = golden("modelguard_w")
 KEY = jax.random.key(3)

@@ -1,6 +1,7 @@
 """The data of all fault tests, and what the scripts come to when nothing happens to them."""
 
 import pytest
+
 from lives import SWEEP, TRAINING, swept, trained
 from scripts import prepare_stripes, script
 

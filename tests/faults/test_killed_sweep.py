@@ -1,6 +1,7 @@
 """`kill -9` at 20 random moments of a sweep: the same records and the same table, bit for bit."""
 
 import pytest
+
 from lives import KILLS, SWEEP, claimed, survive, swept
 
 

@@ -1,6 +1,7 @@
 """`kill -9` at 20 random moments of a training: the same weights, bit for bit."""
 
 import pytest
+
 from lives import KILLS, TRAINING, kept, survive, trained
 
 

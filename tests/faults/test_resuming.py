@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support import Linear, blobs
 
 from pp_jax.training import Privacy, Recipe, fit, fit_resumably
+from support import Linear, blobs
 
 IMAGES, LABELS = blobs(0, 130)
 NETWORK = Linear(4)  # one object: compiled once

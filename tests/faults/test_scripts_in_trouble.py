@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+
 from lives import CELLS, SWEEP, TRAINING, kept, killed, swept, trained
 from scripts import ended, script, start
 

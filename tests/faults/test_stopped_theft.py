@@ -1,9 +1,9 @@
 """A theft that is stopped in the middle of its training goes on there."""
 
 import pytest
-from scripts import prepare_stripes
 
 from pp_jax import records
+from scripts import prepare_stripes
 
 
 @pytest.mark.slow

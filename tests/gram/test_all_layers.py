@@ -4,14 +4,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import nets
 import numpy as np
 import pytest
-from support import golden, linear_logits, linear_params, quick
 
+import nets
 from pp_jax import gram, models
 from pp_jax.gram.contractions import by_positions
 from pp_jax.gram.survey import survey
+from support import golden, linear_logits, linear_params, quick
 
 
 def randomised(network, image_shape, dtype):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import linear_logits, linear_params
 
 from pp_jax import gram, models
+from support import linear_logits, linear_params
 
 PARAMS = linear_params(jax.random.key(0), 9, 4)
 IMAGE = jax.random.uniform(jax.random.key(1), (3, 3, 1))

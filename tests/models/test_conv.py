@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from support import quick
 
 from pp_jax.models import conv, max_pool_2x2
+from support import quick
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 ONE_AXIS = {"window_strides": (1,), "dimension_numbers": ("NWC", "WIO", "NWC")}

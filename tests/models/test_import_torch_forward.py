@@ -7,10 +7,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
-from torch_files import SAVED, assert_same, saved_state  # noqa: E402
 
 from pp_jax import models  # noqa: E402
 from pp_jax.models import torch_file  # noqa: E402
+from torch_files import SAVED, assert_same, saved_state  # noqa: E402
 
 VGG = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 

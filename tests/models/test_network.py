@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import quick
 
 from pp_jax import models
+from support import quick
 
 GREY, COLOUR = (28, 28, 1), (32, 32, 3)
 

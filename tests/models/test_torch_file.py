@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+
+from pp_jax.models import torch_file
 from torch_files import (
     SAVED,
     WRITERS,
@@ -25,8 +27,6 @@ from torch_files import (
     tensor,
     zip_file,
 )
-
-from pp_jax.models import torch_file
 
 REBUILD = named("torch._utils", "_rebuild_tensor_v2")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jax import lax
 from safetensors.numpy import save_file
-from torch_files import state_code, zip_file
 
 from pp_jax import checkpoints, models
 from pp_jax.models import torch_names
 from pp_jax.models.__main__ import main
+from torch_files import state_code, zip_file
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 LENET = {f"{layer}.{leaf}" for layer in ("conv1", "conv2", "fc1", "fc2") for leaf in ("weight", "bias")}

@@ -1,13 +1,13 @@
 """Several devices: the same call on 1, 2, 4 and 8 of them gives the same answers, whatever is divided how."""
 
-import children
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import linear_logits, linear_params
 
+import children
 from pp_jax import MAD, BlackBox, parallel, perturb
+from support import linear_logits, linear_params
 
 PARAMS = linear_params(jax.random.key(0), 16, 5)
 PROBS, IMAGES = jnp.full((3, 5), 0.2), jnp.zeros((3, 4, 4, 1))

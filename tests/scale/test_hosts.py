@@ -2,8 +2,9 @@
 
 import socket
 
-import children
 import pytest
+
+import children
 
 pytestmark = pytest.mark.slow  # two processes begin by importing JAX
 

@@ -5,9 +5,9 @@ import time
 
 import psutil
 import pytest
-from scripts import SMALL, THEFT, ended, prepare_stripes, script, start
 
 from pp_jax import records
+from scripts import SMALL, THEFT, ended, prepare_stripes, script, start
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="needs pp_jax[ray]")

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import nnls
 
 from pp_jax import objective
-from pp_jax.distance import L1
+from pp_jax.geometry.distance import L1
 from pp_jax.gram import Dense, LastLayer
 from pp_jax.solvers import LineSearch, exact, min_inner
 

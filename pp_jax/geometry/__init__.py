@@ -1,0 +1,1 @@
+"""Geometry of K-vectors: the simplex, distances with their balls, posteriors of logits."""

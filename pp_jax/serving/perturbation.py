@@ -1,0 +1,236 @@
+"""Defend a batch: the compiled edge around a defense, and around a victim with its defense."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from pp_jax import parallel
+from pp_jax._batching import each
+from pp_jax.geometry import simplex
+from pp_jax.types import Defense, Query, State, StatefulDefense
+
+
+def perturb(
+    defense: Defense,
+    probs: jax.Array,
+    images: jax.Array,
+    *,
+    key: jax.Array | None = None,
+    batch_size: int | None = None,
+    check: bool = True,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """Answer a batch of posteriors through a defense, in one compiled program.
+
+    ỹ_i = defense(y_i, Query(x_i, key_i)), key_i derived from `key` and the content of x_i: the same image gets the same
+    answer in every batch and at every place in it (up to the rounding of the surrogate's forward pass, see
+    docs/theory.md).
+
+    Args:
+        defense: any defense; its leaves (ε, surrogate weights) may change without a new compilation.
+        probs: clean posteriors y, (B, K), floating point.
+        images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
+        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        batch_size: how many queries a device works on at once, to bound memory; all of them by default.
+        check: look at the values (one small transfer to the host); shapes are always checked.
+        mesh: the devices that share the rows (`parallel.data_mesh`); answers are the same up to rounding, and bit for
+            bit if `batch_size` divides every device's rows (docs/clusters.md).
+
+    Returns:
+        Answers ỹ, (B, K), in float32 or, for float64 posteriors, float64.
+
+    Raises:
+        ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense
+            without a key or one with a memory, a surrogate with another number of classes, or a mesh without the axis
+            "data".
+    """
+    parallel.check_mesh(mesh)
+    check_forgetful(defense)
+    _check_questions(defense, probs, images, key)
+    if mesh is not None:
+        probs, images = parallel.spread(mesh, probs, images)
+    answers, broken = answered(defense, jnp.asarray(probs), images, key, batch_size=batch_size, mesh=mesh)
+    if check:
+        # Inside somebody's jit there are no values to look at.
+        with contextlib.suppress(jax.errors.ConcretizationTypeError):
+            broken.report(len(images))
+    return answers
+
+
+class Broken(NamedTuple):
+    """How many rows of a batch break which requirement."""
+
+    posteriors: jax.Array
+    images: jax.Array
+
+    def report(self, rows: int) -> None:
+        """Raise the first error that was counted, if any."""
+        simplex.report(self.posteriors, rows)
+        report_outside(int(self.images), rows)
+
+
+def _answered(
+    defense: Defense,
+    probs: jax.Array,
+    images: jax.Array,
+    key: jax.Array | None,
+    *,
+    batch_size: int | None,
+    mesh: Mesh | None,
+) -> tuple[jax.Array, Broken]:
+    """Answers (B, K), and what was wrong with the questions."""
+    key = jax.random.key(0) if key is None else key
+    broken = Broken(simplex.violations(probs), images_outside(images))
+
+    def rows(shared: tuple[Defense, jax.Array], probs: jax.Array, images: jax.Array) -> jax.Array:
+        defense, key = shared
+        return each(lambda y, x: defense(y, Query(x, image_key(key, x))), batch_size, probs, images)
+
+    answers = parallel.over_rows(rows, mesh, (defense, key), probs, images)
+    return answers, parallel.everywhere(mesh, broken)
+
+
+answered = jax.jit(_answered, static_argnames=("batch_size", "mesh"))
+# The same program, which writes its answers over the posteriors: for those that nobody else holds.
+answered_in_place = jax.jit(_answered, static_argnames=("batch_size", "mesh"), donate_argnames="probs")
+
+
+def perturb_sequence(
+    defense: StatefulDefense[State],
+    state: State,
+    probs: jax.Array,
+    images: jax.Array,
+    *,
+    key: jax.Array | None = None,
+    check: bool = True,
+) -> tuple[jax.Array, State]:
+    """Answer queries one after the other through a defense with memory, in one compiled program.
+
+    ỹ_i, s_i = defense(y_i, Query(x_i, key_i), s_{i−1}), key_i derived from `key` and the content of x_i. Cutting a
+    sequence in two and passing the state on gives the same answers.
+
+    Args:
+        defense: any defense with memory; its leaves may change without a new compilation.
+        state: the memory before the first query: `defense.init()`, or what an earlier call returned.
+        probs: clean posteriors y in the order of the queries, (B, K), floating point.
+        images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
+        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        check: look at the values (one small transfer to the host); shapes are always checked.
+
+    Returns:
+        Answers ỹ, (B, K), and the memory after the last query.
+
+    Raises:
+        ValueError: as `perturb`.
+    """
+    _check_questions(defense, probs, images, key)
+    answers, state, broken = _answered_in_order(defense, state, jnp.asarray(probs), jnp.asarray(images), key)
+    if check:
+        with contextlib.suppress(jax.errors.ConcretizationTypeError):
+            broken.report(len(images))
+    return answers, state
+
+
+@jax.jit
+def _answered_in_order(
+    defense: StatefulDefense[State], state: State, probs: jax.Array, images: jax.Array, key: jax.Array | None
+) -> tuple[jax.Array, State, Broken]:
+    """Answers (B, K), the memory after them, and what was wrong with the questions."""
+    secret = jax.random.key(0) if key is None else key
+
+    def step(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
+        y, x = row
+        answer, state = defense(y, Query(x, image_key(secret, x)), state)
+        return state, answer
+
+    state, answers = jax.lax.scan(step, state, (probs, images))
+    return answers, state, Broken(simplex.violations(probs), images_outside(images))
+
+
+def _check_questions(
+    defense: Defense | StatefulDefense[Any], probs: jax.Array, images: jax.Array, key: jax.Array | None
+) -> None:
+    """Refuse what can be seen to be wrong without looking at values."""
+    check_images(images)
+    simplex.check_form(probs)
+    if len(probs) != len(images):
+        raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
+    check_key(defense, key)
+
+
+def remembers(defense: Any) -> bool:
+    """Whether a defense has a memory, which is to be threaded from query to query."""
+    return hasattr(defense, "init")
+
+
+def check_forgetful(defense: Any) -> None:
+    """Refuse a defense with a memory where each query is answered by itself.
+
+    Raises:
+        ValueError: naming the defense.
+    """
+    if remembers(defense):
+        name = type(defense).__name__
+        raise ValueError(f"{name} remembers its answers: ask it in a session() of its black box or by perturb_sequence")
+
+
+def check_key(defense: Defense | StatefulDefense[Any], key: jax.Array | None) -> None:
+    """Refuse a random defense without a key.
+
+    Raises:
+        ValueError: naming the defense.
+    """
+    if key is None and getattr(defense, "random", False):
+        raise ValueError(f"{type(defense).__name__} draws random numbers: it needs key=jax.random.key(…), not None")
+
+
+def image_key(key: jax.Array, image: jax.Array) -> jax.Array:
+    """A key for one image: `key` folded with a keyed 64-bit hash of the image's content.
+
+    Equal images get equal keys, whoever asks and whenever; without `key` nobody can tell which images collide.
+    """
+    if image.dtype == jnp.uint8:
+        words = image.astype(jnp.uint32).ravel()
+    else:
+        words = jax.lax.bitcast_convert_type(image.astype(jnp.float32), jnp.uint32).ravel()
+    # A bijective mix (Murmur3's finaliser) first: a plain multiply-add would pass trailing zero bits on.
+    words = (words ^ (words >> 16)) * jnp.uint32(0x85EBCA6B)
+    words = (words ^ (words >> 13)) * jnp.uint32(0xC2B2AE35)
+    words = words ^ (words >> 16)
+    weights = jax.random.bits(key, (2, words.size), jnp.uint32) | jnp.uint32(1)
+    low, high = (jnp.sum(words * row, dtype=jnp.uint32) for row in weights)
+    return jax.random.fold_in(jax.random.fold_in(key, low), high)
+
+
+def images_outside(images: jax.Array) -> jax.Array:
+    """The number of floating-point images with a pixel that is not in [0, 1] (NaN included), int32."""
+    if images.dtype == jnp.uint8:
+        return jnp.zeros((), jnp.int32)
+    inside = (images >= 0) & (images <= 1)
+    return jnp.sum(~inside.all(axis=(1, 2, 3)))
+
+
+def report_outside(outside: int, rows: int) -> None:
+    """Raise if any of so many images is out of range.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
+    if outside:
+        raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {rows} are not")
+
+
+def check_images(images: jax.Array) -> None:
+    """Refuse images that are not (B, H, W, C), B ≥ 1, of uint8 or floating point.
+
+    Raises:
+        ValueError: naming shape or dtype.
+    """
+    if jnp.ndim(images) != 4 or len(images) == 0:
+        raise ValueError(f"images must have shape (B, H, W, C) with B ≥ 1, not {jnp.shape(images)}")
+    dtype = jnp.result_type(images)
+    if dtype != jnp.uint8 and not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"images must be uint8 or floating point in [0, 1], not {dtype}")

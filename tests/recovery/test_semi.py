@@ -1,0 +1,95 @@
+"""Semi-supervised thieves: the loss falls, and without weight they are supervised ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from pp_jax import metrics
+from pp_jax.recovery import FirstClasses, MixMatch, Rotations, fit_semi, make_semi_step
+from pp_jax.training import Recipe, make_step
+from pp_jax.training.augmentation import bind, compose, random_crop
+from support import Linear, blobs, linear_logits
+
+RECIPE = Recipe(epochs=8, batch_size=20, learning_rate=0.1)
+SHIFT = bind(random_crop, padding=1)
+
+
+def _data():
+    """Queries, one-hot answers, other images."""
+    images, labels = blobs(1, 200)
+    return images, np.eye(4, dtype=np.float32)[labels], blobs(2, 300)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", [Rotations(), MixMatch(augment=SHIFT)], ids=["s4l", "mixmatch"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_the_loss_falls_and_the_thief_learns(loss, dtype):
+    outputs = 8 if isinstance(loss, Rotations) else 4
+    images, targets, others = _data()
+    if dtype == "uint8":
+        images, others = (np.round(255 * x).astype(np.uint8) for x in (images, others))
+    losses = []
+    network = Linear(outputs)
+    params = fit_semi(
+        jax.random.key(0), network, images, targets, others, RECIPE, loss=loss, on_epoch=lambda _, x: losses.append(x)
+    )
+    assert losses[-1] < 0.8 * losses[0]
+    test, labels = blobs(3, 200)
+    probs = metrics.predict(lambda p, x: linear_logits(p, x)[:4], params, test)
+    assert metrics.accuracy(probs, labels) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "supervised", "loss"),
+    [
+        (Linear(8), FirstClasses(Linear(8), 4), Rotations(weight=0.0)),
+        (Linear(4), Linear(4), MixMatch(weight=0.0, alpha=0.0, augment=SHIFT)),
+    ],
+    ids=["s4l", "mixmatch"],
+)
+def test_without_weight_the_step_is_the_supervised_one(network, supervised, loss):
+    images, targets, others = (jnp.asarray(a[:20]) for a in _data())
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    params = network.init(jax.random.key(0), (6, 6, 1))
+    carry = (params, optimizer.init(params["params"]))
+    ours, value = make_semi_step(network, optimizer, loss)(carry, images, targets, others, jax.random.key(1))
+    theirs, expected = make_step(supervised, optimizer)(carry, images, targets)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), ours, theirs)
+
+
+@pytest.mark.slow
+def test_the_rotation_head_is_what_the_other_images_teach():
+    images, targets, others = (jnp.asarray(a[:20]) for a in _data())
+    optimizer = optax.sgd(0.1)
+    params = Linear(8).init(jax.random.key(0), (6, 6, 1))
+    carry = (params, optimizer.init(params["params"]))
+    after, _ = make_semi_step(Linear(8), optimizer, Rotations())(carry, images, targets, others, jax.random.key(1))
+    moved = np.abs(after[0]["params"]["kernel"] - params["params"]["kernel"])
+    assert moved[:, 4:].max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Rotations(-1.0), "weight must be at least 0 and finite, not -1.0"),
+        (lambda: MixMatch(temperature=0.0), "temperature must be above 0"),
+        (lambda: MixMatch(alpha=-1.0), "alpha must be at least 0"),
+        (lambda: _fit(Linear(4), Rotations()), r"must have 4 \+ 4 outputs, not 4"),
+        (lambda: _fit(Linear(4), MixMatch(), others=np.zeros((3, 5, 6, 1), np.float32)), "must be alike"),
+        (lambda: _fit(Linear(4), MixMatch(), augment=compose()), "without augment and privacy"),
+    ],
+)
+def test_bad_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def _fit(network, loss, *, others=None, augment=None):
+    images, targets, unasked = _data()
+    recipe = Recipe(epochs=1, augment=augment)
+    others = unasked if others is None else others
+    return fit_semi(jax.random.key(0), network, images, targets, others, recipe, loss=loss)
