@@ -1,6 +1,7 @@
-"""Keyed swap: strange queries are answered with the classes of a pair exchanged, by a coin that only the owner knows.
+"""KeyedSwap: out-of-distribution queries get responses with the classes of a pair exchanged, by a keyed coin.
 
-Made here; docs/results/armsrace.md has its evidence.
+Made here, and refuted: it does not stop an attacker that compares the responses of near images. Kept as an entry of the
+worst-case evaluation; docs/results/armsrace.md has the figures.
 """
 
 import dataclasses
@@ -19,32 +20,34 @@ from pp_jax.types import Query
 @pytree
 @dataclasses.dataclass(frozen=True)
 class KeyedSwap:
-    """Exchange the probabilities of paired classes for half of the queries that are strange to the victim.
+    """Exchange the probabilities of paired classes for half of the out-of-distribution queries.
 
     ỹ_k = y_π(k) if level(x) < q and coin_key(x) < p, else y_k;   π(π(k)) = k
 
-    With p = ½, answers to strange queries are distributed as if y had been exchanged beforehand: which class of a pair
-    is meant cannot be told from any number of them, by whatever recovery. What a thief learns beyond the pair it
-    learns from the queries that pass for familiar, and it is not told which these are: an exchanged posterior looks
-    like any other. The coin comes from the owner's key and the image, so a repeated query has one answer.
+    With p = ½, the response to one out-of-distribution image is distributed as if y had been exchanged beforehand. This
+    holds for one image alone and protects no set of them: the victim is continuous and the coin is not, so comparing
+    the responses of near images shows their relative coin; all pairs share one coin, so the coins of a whole theft
+    hide about one bit. The pairing is seen from a few changed copies of an image. Queries that the OOD detector lets
+    pass are answered truly, and a pool can be reshaped to pass; drifted images of benign users are often rejected. The
+    coin comes from the defender's key and the image, so a repeated query has one response.
 
     Guarantees: entries ≥ 0; |Σỹ − 1| ≤ 1e-6; ỹ has the entries of y in another order, so max ỹ = max y; never NaN;
-    ‖ỹ − y‖₁ ≤ 2, and over keys the mean is p ‖y − y_π‖₁ for strange queries and 0 for others.
+    ‖ỹ − y‖₁ ≤ 2, and over keys the mean is p ‖y − y_π‖₁ for out-of-distribution queries, 0 else.
 
-    | posterior, parameters | answer |
+    | posterior, parameters | response |
     |---|---|
-    | one-hot, strange | itself, or the one-hot of the partner |
+    | one-hot, out-of-distribution | itself, or the one-hot of the partner |
     | uniform | y |
     | a pair tied, denormal entries, K = 2 | exchanged as others |
     | q = 0 or p = 0 | y |
-    | q = 1 or no novelty given | every query counts as strange |
+    | q = 1 or no novelty given | every query counts as out-of-distribution |
     | π(k) = k | class k keeps its probability; with odd K one class must |
 
     Attributes:
-        novelty: the gate, fitted to the victim; None to count every query as strange.
+        novelty: the OOD detector, fitted to the victim; None to count every query as out-of-distribution.
         partners: π, (K,) whole numbers; a leaf.
-        share: q ∈ [0, 1], the level below which a query counts as strange: the share of genuine queries that do, half
-            of which are answered wrongly; a leaf.
+        share: q ∈ [0, 1], the p-value below which a query counts as out-of-distribution, and so the false-positive
+            rate on undrifted in-distribution queries, half of which get a wrong response; a leaf.
         probability: p ∈ [0, 1] of the exchange; a leaf.
 
     Raises:
@@ -66,7 +69,7 @@ class KeyedSwap:
         _check_partners(self.partners)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         probs = simplex.working(probs)
         if self.partners.shape != probs.shape:
             raise ValueError(f"there are partners for {self.partners.shape[0]} classes, of {len(probs)}")
@@ -74,7 +77,7 @@ class KeyedSwap:
         return jnp.where(swap, probs[self.partners], probs)
 
     def strange(self, probs: jax.Array, image: jax.Array) -> jax.Array:
-        """Whether a query counts as strange, by its posterior, (K,), and image, (H, W, C); a scalar."""
+        """Whether a query counts as out-of-distribution, by its posterior, (K,), and image, (H, W, C); a scalar."""
         if self.novelty is None:
             return jnp.array(True)
         return self.novelty.level(probs, image) < self.share
@@ -84,7 +87,7 @@ def random_partners(key: jax.Array, classes: int) -> jax.Array:
     """Pairs of classes at random, (K,); with odd K one class is its own partner.
 
     Args:
-        key: randomness, the owner's.
+        key: randomness, the defender's.
         classes: K ≥ 2.
 
     Raises:
