@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_range
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -49,6 +49,7 @@ class BDPL:
     epsilon: jax.Array | float
 
     random = True
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 
+from pp_jax._validate import check_defense, name_of, normalises, remembers
 from pp_jax.pytree import pytree
 from pp_jax.types import Defense, Query
 
@@ -11,18 +12,38 @@ from pp_jax.types import Defense, Query
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """Defenses applied one after the other, each to the answer of the one before; made by `chain`.
+    """Defenses applied one after the other, each to the response of the one before; made by `chain`.
 
     Attributes:
         defenses: the links, first applied first.
+
+    Raises:
+        ValueError: for a link that is no defense, or one with a memory.
     """
 
     defenses: tuple[Defense, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Check the links."""
+        for link in self.defenses:
+            check_defense(link)
+            if remembers(link):
+                raise ValueError(f"{name_of(link)} has a memory: it must be asked by itself, not in a chain")
+
     @property
     def random(self) -> bool:
-        """Whether any link depends on the owner's key."""
-        return any(getattr(link, "random", False) for link in self.defenses)
+        """Whether any link depends on the defender's key."""
+        return any(link.random for link in self.defenses)
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether any link looks at the image."""
+        return any(link.reads_image for link in self.defenses)
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the last link's responses sum to one."""
+        return not self.defenses or normalises(self.defenses[-1])
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the last answer, (K,); each link draws from a key of its own."""

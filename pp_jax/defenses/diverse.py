@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax.defenses.networks import check_classes
+from pp_jax._validate import check_classes
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
@@ -42,6 +42,7 @@ class EDM:
     models: Params
 
     random = True
+    reads_image = True
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.networks import check_classes
+from pp_jax._validate import check_classes
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
 from pp_jax.geometry.posteriors import log_posterior
@@ -60,6 +60,7 @@ class GRAD2:
     keep_argmax: bool = dataclasses.field(default=False, metadata={"static": True})
 
     random = False
+    reads_image = True
 
     def __post_init__(self) -> None:
         """Check the budget where it is known."""

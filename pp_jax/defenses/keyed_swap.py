@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._validate import check_range
 from pp_jax.defenses.ood import Novelty
-from pp_jax.defenses.validation import check_range
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -58,6 +58,11 @@ class KeyedSwap:
     probability: jax.Array | float = 0.5
 
     random = True
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether there is a gate, which looks at the image."""
+        return self.novelty is not None
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

@@ -2,40 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from pp_jax import gram as grams
+from pp_jax._validate import check_solver
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, Distance, check_budget
 from pp_jax.pytree import pytree
 from pp_jax.solvers import oracle
 from pp_jax.solvers.heuristic import LineSearch
-from pp_jax.types import LogitsFn, Params, Query
+from pp_jax.types import LogitsFn, Params, Query, Solver
 
 GramFn = Callable[[LogitsFn, Params, jax.Array], Any]
-
-
-class Solver(Protocol):
-    """Turns (y, M, ball) into an answer: geometry of K-vectors, no network."""
-
-    @property
-    def keep_argmax(self) -> bool:
-        """Whether the top class of y stays on top."""
-
-    @property
-    def random(self) -> bool:
-        """Whether the answer depends on the query's key."""
-
-    def check(self, distance: Distance) -> None:
-        """Raise ValueError for a distance that the solver does not support."""
-
-    def __call__(
-        self, probs: jax.Array, gram: Any, *, epsilon: jax.Array, distance: Distance, key: jax.Array
-    ) -> jax.Array:
-        """Return ỹ, (K,)."""
 
 
 @pytree
@@ -59,13 +40,13 @@ class MAD:
         logits_fn: the surrogate, `logits_fn(surrogate, image) -> (K,)`; static.
         surrogate: its parameters (an untrained network does well: the paper's ablation).
         epsilon: budget in the unit of `distance`; a leaf, an array of budgets to `vmap` over it.
-        solver: a callable of `pp_jax.solvers`; static.
+        solver: one of `pp_jax.solvers`, or any `types.Solver`; static.
         distance: `L1()`, `L2()` or `KL()` of `pp_jax.distance`; static.
         gram: a function of `pp_jax.gram`; static.
 
     Raises:
-        ValueError: for a budget out of range, or a distance that the solver does not support; at the first call for a
-            surrogate with another number of classes.
+        ValueError: for a budget out of range, a solver that does not state its traits, or a distance that it does not
+            support; at the first call for a surrogate with another number of classes.
     """
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
@@ -76,7 +57,8 @@ class MAD:
     gram: GramFn = dataclasses.field(default=grams.last_layer, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        """Check the distance, and the budget where it is known."""
+        """Check the solver and the distance, and the budget where it is known."""
+        check_solver(self.solver)
         self.solver.check(self.distance)
         check_budget(self.epsilon, self.distance)
 
@@ -89,13 +71,18 @@ class MAD:
 
     @property
     def random(self) -> bool:
-        """Whether answers depend on the owner's key."""
+        """Whether responses depend on the defender's key."""
         return self.solver.random
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the surrogate looks at the image: always but with `gram.identity`, which runs no network."""
+        return self.gram is not grams.identity
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer ỹ for one posterior, (K,)."""
         probs = simplex.working(probs)
-        gram = grams.as_operator(self.gram(self.logits_fn, self.surrogate, query.image))
+        gram = self._gram(probs, query.image)
         (classes,) = gram.diagonal().shape
         if classes != probs.shape[-1]:
             raise ValueError(f"the surrogate knows {classes} classes, the victim's posterior has {probs.shape[-1]}")
@@ -103,5 +90,11 @@ class MAD:
         gram = jax.tree.map(lambda leaf: leaf.astype(probs.dtype), gram)
         answer = self.solver(probs, gram, epsilon=epsilon, distance=self.distance, key=query.key)
         return simplex.feasible(
-            probs, answer, epsilon=epsilon, distance=self.distance, keep_argmax=self.solver.keep_argmax
+            probs, answer, epsilon=epsilon, distance=self.distance, keep_argmax=self.solver.keeps_argmax
         )
+
+    def _gram(self, probs: jax.Array, image: jax.Array) -> grams.Gram:
+        """The Gram operator for an image; the identity needs none, so that a recovery without images works."""
+        if not self.reads_image:
+            return grams.Identity(jnp.ones_like(probs))
+        return grams.as_operator(self.gram(self.logits_fn, self.surrogate, image))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pp_jax._validate import check_count
 from pp_jax.defenses.modelguard_lp import least_log_posterior
-from pp_jax.defenses.validation import check_count
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
 from pp_jax.pytree import pytree
@@ -50,6 +50,7 @@ class ModelGuardW:
     epsilon: jax.Array | float
 
     random = False
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the budget where it is known."""
@@ -113,6 +114,7 @@ class ModelGuardS:
     candidates: int = dataclasses.field(default=1000, metadata={"static": True})
 
     random = True
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

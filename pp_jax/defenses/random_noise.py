@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_range
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -34,6 +34,7 @@ class RandomNoise:
     distribution: Literal["uniform", "gaussian"] = dataclasses.field(default="uniform", metadata={"static": True})
 
     random = True
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

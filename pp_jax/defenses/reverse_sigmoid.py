@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_range
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -32,6 +32,7 @@ class ReverseSigmoid:
     gamma: jax.Array | float = 0.2
 
     random = False
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""
@@ -93,6 +94,7 @@ class DCP:
     nu: jax.Array | float = 1000.0
 
     random = False
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_count, check_range
+from pp_jax._validate import check_count, check_range
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -41,6 +41,12 @@ class TopK:
     renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
 
     random = False
+    reads_image = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether answers sum to one."""
+        return self.renormalise
 
     def __post_init__(self) -> None:
         """Check k."""
@@ -75,6 +81,12 @@ class Rounding:
     renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
 
     random = False
+    reads_image = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether answers sum to one."""
+        return self.renormalise
 
     def __post_init__(self) -> None:
         """Check the number of decimals."""
@@ -121,6 +133,12 @@ class HighConfidence:
     renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
 
     random = False
+    reads_image = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether answers sum to one."""
+        return self.renormalise
 
     def __post_init__(self) -> None:
         """Check the cut-off where it is known."""
@@ -140,6 +158,7 @@ class Top1:
     """Answer with the label alone: the one-hot at argmax y, first index on ties. The argmax is kept."""
 
     random = False
+    reads_image = False
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the one-hot of one posterior, (K,)."""

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from pp_jax._validate import check_answers
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs
 from pp_jax.recovery.autoencoder import learn
-from pp_jax.recovery.checks import check_answers
 from pp_jax.training import Recipe, Sets, fit_many
 from pp_jax.training.predicting import predict
 from pp_jax.training.step import check_pairs

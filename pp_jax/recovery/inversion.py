@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import _batching
+from pp_jax._validate import check_answers, name_of
 from pp_jax.defenses.mad import MAD
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
-from pp_jax.recovery.checks import check_answers
 from pp_jax.solvers.heuristic import LineSearch
-from pp_jax.solvers.oracle import argmax_preserving
 from pp_jax.types import Query
 
 Prefer = Callable[[jax.Array], jax.Array]
@@ -168,6 +167,7 @@ def _check_defense(defense: MAD) -> None:
         raise ValueError(f"the distance must be L1 for the inversion, not {type(defense.distance).__name__}")
     if not isinstance(defense.solver, LineSearch):
         raise ValueError(f"the solver must be LineSearch for the inversion, not {type(defense.solver).__name__}")
-    if defense.solver.oracle is argmax_preserving or defense.random:
-        name = getattr(defense.solver.oracle, "__name__", repr(defense.solver.oracle))
+    oracle = defense.solver.oracle
+    if not oracle.vertex or oracle.random:
+        name = name_of(oracle)
         raise ValueError(f"the oracle must name a vertex without the owner's key for the inversion, not {name}")

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._validate import check_answers
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs, table
-from pp_jax.recovery.checks import check_answers
 from pp_jax.types import Defense
 
 # So many pairs exist at once, and so many answers are compared with so many of them.
