@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
 from pp_jax.results import checkpoints, records
 from pp_jax.types import Params
-
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Strength(NamedTuple):
@@ -44,7 +41,7 @@ class Card:
 
     label: str | Callable[[Mapping[str, Any]], str]
     strength: Strength | None = None
-    published: Mapping[str, Any] = NOTHING
+    published: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trained: bool = False
     exposed: bool = False
 
@@ -135,7 +132,7 @@ class Defender:
     surrogate_key: jax.Array
     seed: int = 1000
     outliers: Any = None
-    identity: Mapping[str, Any] = NOTHING
+    identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
 
     def training_set(self) -> tuple[Any, Any]:

@@ -5,16 +5,23 @@ worst-case evaluation; docs/results/armsrace.md has the figures.
 """
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._validate import check_range
+from pp_jax.defenses import ood
+from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.ood import Novelty
-from pp_jax.defenses.validation import check_range
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
+
+GATE_IMAGES = 20_000
+"""Training images that a gate is fitted to, at most."""
 
 
 @pytree
@@ -60,7 +67,13 @@ class KeyedSwap:
     share: jax.Array | float = 0.04
     probability: jax.Array | float = 0.5
 
+    card = Card("KeyedSwap", Strength("share", 0.0, 0.04))
     random = True
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether there is a gate, which looks at the image."""
+        return self.novelty is not None
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""
@@ -76,11 +89,55 @@ class KeyedSwap:
         swap = (jax.random.uniform(query.key) < self.probability) & self.strange(probs, query.image)
         return jnp.where(swap, probs[self.partners], probs)
 
+    @classmethod
+    def fitted(
+        cls, defender: Defender, *, share: jax.Array | float = 0.04, probability: jax.Array | float = 0.5
+    ) -> "KeyedSwap":
+        """Make it for a victim: a gate fitted to at most 20 000 of its training images, and pairs drawn at random.
+
+        Args:
+            defender: the victim and its data.
+            share: q.
+            probability: p.
+        """
+        key = jax.random.key(defender.seed)
+        return cls(_gate(defender), random_partners(key, defender.classes), share, probability)
+
+    def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> "KeyedSwap":
+        """The same pairs, which twelve queries reveal, without the gate: every query counts as strange."""
+        del key, network, image_shape
+        return dataclasses.replace(self, novelty=None)
+
     def strange(self, probs: jax.Array, image: jax.Array) -> jax.Array:
         """Whether a query counts as out-of-distribution, by its posterior, (K,), and image, (H, W, C); a scalar."""
         if self.novelty is None:
             return jnp.array(True)
         return self.novelty.level(probs, image) < self.share
+
+
+def _gate(defender: Defender) -> Novelty:
+    """The gate of a victim: a forward pass over some of its training images, made once for all seeds."""
+    images, labels = defender.training_set()
+    return _fitted_gate(_Same(defender.params), defender.network, _Same(images), _Same(labels), defender.seed)
+
+
+class _Same:
+    """An object as a key: equal only to itself, and kept alive as long as it is one."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@functools.lru_cache(maxsize=2)
+def _fitted_gate(params: _Same, network: Any, images: _Same, labels: _Same, seed: int) -> Novelty:
+    rows = np.asarray(jax.random.permutation(jax.random.key(seed), len(images.value)))[:GATE_IMAGES]
+    return ood.fit(network, params.value, images.value[rows], np.asarray(labels.value)[rows])
 
 
 def random_partners(key: jax.Array, classes: int) -> jax.Array:

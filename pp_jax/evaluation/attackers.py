@@ -9,12 +9,10 @@ from typing import Any
 from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.recovery.ddae import DDAEPlus
 from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
-from pp_jax.recovery.neighbours import Neighbours
 from pp_jax.recovery.partial_bayes import PartialBayes
 from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.results.identity import describe
-from pp_jax.training.losses import Rotations
 from pp_jax.types import QueryStrategy, Recovery
 
 
@@ -50,8 +48,8 @@ class Attacker:
     """
 
     name: str
-    recovery: Recovery = AsGiven()
-    strategy: QueryStrategy[Any] = Knockoff()
+    recovery: Recovery = AsGiven()  # noqa: RUF009
+    strategy: QueryStrategy[Any] = Knockoff()  # noqa: RUF009
     learner: Learner = Learner()
     copies: int = 1
     privileged: bool = False
@@ -110,9 +108,7 @@ SELF_TRAINING = Attacker("self-training", SelfTraining())
 INVERSION = Attacker("inversion", Inversion())
 PARTIAL_BAYES = Attacker("partial Bayes", PartialBayes())
 DDAE_PLUS = Attacker("D-DAE+", DDAEPlus())
-S4L = Attacker("S4L", learner=Learner(Rotations(0.3), extra_outputs=4))
 RELABELLING = Attacker("pair relabelling", PairRelabelling())
-NEIGHBOURS = Attacker("neighbours", Neighbours())
 KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
 
 STANDARD = AttackerSet(
@@ -128,12 +124,10 @@ STANDARD = AttackerSet(
         INVERSION,
         PARTIAL_BAYES,
         DDAE_PLUS,
-        S4L,
         RELABELLING,
-        NEIGHBOURS,
     ),
 )
 """The attackers that a claim about a defense must stand against."""
 
-QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, PARTIAL_BAYES, NEIGHBOURS))
+QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, PARTIAL_BAYES))
 """Those of `STANDARD` that cost little more than the plain attacker: for a laptop, not for a claim."""

@@ -32,7 +32,9 @@ class Entry:
     def __init__(self, defense: Any, *, label: str | None = None, exposed: bool | None = None, **parameters: Any):
         if not isinstance(defense, type):
             if parameters:
-                raise ValueError(f"{type(defense).__name__} is ready: parameters {', '.join(parameters)} need the class")
+                raise ValueError(
+                    f"{type(defense).__name__} is ready: parameters {', '.join(parameters)} need the class"
+                )
             _validate.check_defense(defense)
         self.defense = defense
         self.parameters: Mapping[str, Any] = dict(parameters)
@@ -109,7 +111,9 @@ class Entry:
 
     def text(self) -> str:
         """The entry in words: `MAD, ε = 0.99`."""
-        told = [f"{_SYMBOLS.get(n, n)} = {_text(v)}" for n, v in self.identity().items() if n not in ("name", "content")]
+        told = [
+            f"{_SYMBOLS.get(n, n)} = {_text(v)}" for n, v in self.identity().items() if n not in ("name", "content")
+        ]
         return ", ".join([self.label, *told])
 
     def _name(self) -> str:

@@ -93,7 +93,7 @@ def _family(setup: Setup, entry: Entry) -> Any:
     made = runs.deploy(setup, entry, 0).box.defense
     name = entry.strength.parameter if entry.strength else ""
     if dataclasses.is_dataclass(made) and name in {field.name for field in dataclasses.fields(made)}:
-        return lambda strength: dataclasses.replace(made, **{name: strength})  # type: ignore[type-var]
+        return lambda strength: dataclasses.replace(made, **{name: strength})
     return lambda strength: runs.deploy(setup, entry.at(strength), 0).box.defense
 
 

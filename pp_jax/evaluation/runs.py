@@ -15,19 +15,19 @@ import jax
 import numpy as np
 
 from pp_jax.attacks.driver import collect
+from pp_jax.defenses.cards import Defender, presumed
 from pp_jax.defenses.composition import UNDEFENDED
-from pp_jax.defenses.cards import NOTHING, Defender, presumed
 from pp_jax.evaluation import metrics
 from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.victims import Images, Victim
 from pp_jax.recovery.knowledge import Knowledge, keys
+from pp_jax.recovery.semi_losses import FirstClasses
 from pp_jax.recovery.simple import smoothing
 from pp_jax.results import records
 from pp_jax.results.identity import describe
 from pp_jax.serving.blackbox import BlackBox, Metered
 from pp_jax.training import Recipe, fit, fit_resumably
-from pp_jax.training.losses import FirstClasses
 from pp_jax.training.predicting import predict
 from pp_jax.types import TransferSet
 
@@ -67,7 +67,7 @@ class Setup:
     presumed: Any = None
     outliers: Any = None
     start: Any = None
-    note: Mapping[str, Any] = NOTHING
+    note: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
 
     @functools.cached_property
@@ -217,9 +217,7 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
         spent += queries
         progress(spent / count)
 
-    transfer = collect(
-        at.attack_key, attacker.strategy, setup.pool.images, api, budget=count, progress=told
-    )
+    transfer = collect(at.attack_key, attacker.strategy, setup.pool.images, api, budget=count, progress=told)
     return Stolen(transfer, meter.spent, time.perf_counter() - started)
 
 
@@ -255,7 +253,10 @@ def learn(
     network = setup.network
     if learner.extra_outputs:
         network = network.with_outputs(setup.classes + learner.extra_outputs)
-    options: dict[str, Any] = {"params": setup.start, "on_epoch": lambda state, _: progress(state.epoch / recipe.epochs)}
+    options: dict[str, Any] = {
+        "params": setup.start,
+        "on_epoch": lambda state, _: progress(state.epoch / recipe.epochs),
+    }
     if learner.loss is not None:
         most = recipe.epochs * len(targets.images)
         others = unqueried(jax.random.fold_in(at.attack_key, 3), setup.pool.images, targets.images, most=most)
@@ -386,4 +387,3 @@ def _example(test: Images, index: int, clean: Any, answers: Any) -> dict[str, An
         "clean": clean[index].tolist(),
         "answer": answers[index].tolist(),
     }
-

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pp_jax.defenses.cards import NOTHING
 from pp_jax.results.identity import digest, tree_digest
 from pp_jax.training import Recipe
 
@@ -38,9 +37,9 @@ class Victim:
     params: Any
     images: Any = None
     labels: Any = None
-    recipe: Recipe = Recipe(1)
+    recipe: Recipe = Recipe(1)  # noqa: RUF009
     name: str = "victim"
-    settings: Mapping[str, Any] = NOTHING
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     exposed: Victim | None = None
 

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from pp_jax._validate import check_answers
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs
 from pp_jax.recovery.autoencoder import learn
-from pp_jax.recovery.checks import check_answers
 from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.recovery.partial_bayes import has_something_to_recover, inverted
 from pp_jax.training import Recipe, Sets, fit_many

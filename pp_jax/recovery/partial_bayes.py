@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._validate import check_answers
 from pp_jax.defenses.composition import Chain
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs, table
-from pp_jax.recovery.checks import check_answers
 from pp_jax.recovery.inversion import invert_mad, raises_one_class
 from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.types import Defense, StatefulDefense, TransferSet

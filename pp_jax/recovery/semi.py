@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pp_jax.recovery.checks import check_answers
-from pp_jax.serving.perturbation import check_images
+from pp_jax._validate import check_answers, check_images
 from pp_jax.training import Recipe, Trainable, start
 from pp_jax.types import Params
 

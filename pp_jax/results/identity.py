@@ -57,7 +57,7 @@ def describe(value: Any, *, where: str = "value") -> Any:
         inner = {name: describe(item, where=f"{where}.{name}") for name, item in kept.items()}
         return {"type": _named(type(value), where), **inner}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        inner = {name: describe(item, where=f"{where}.{name}") for name, item in value._asdict().items()}
+        inner = {name: describe(item, where=f"{where}.{name}") for name, item in zip(value._fields, value, strict=True)}
         return {"type": _named(type(value), where), **inner}
     if isinstance(value, list | tuple):
         return [describe(item, where=f"{where}[{index}]") for index, item in enumerate(value)]

@@ -80,7 +80,8 @@ def page(path: Path, table: Table, figure: bytes, *, lead: str = "") -> Path:
     title, style = escape(table.title), escape(_STYLE)
     text = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{style}</style>\n'
-        f'<h1>{title}</h1>\n<p>{escape(lead)}</p>\n<img alt="{title}" src="data:image/png;base64,{picture}">\n{table.html()}\n</html>\n'
+        f"<h1>{title}</h1>\n<p>{escape(lead)}</p>\n"
+        f'<img alt="{title}" src="data:image/png;base64,{picture}">\n{table.html()}\n</html>\n'
     )
     return _files.write_bytes(path, text.encode())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pp_jax.results.plots import style
 
@@ -56,19 +56,20 @@ def worst_case(rows: Sequence[Gap], *, title: str, undefended: float, chance: fl
     axes.axvline(chance, **style.CHANCE)
     for y, row in zip(places, rows, strict=True):
         axes.plot([row.plain, row.worst], [y, y], color=style.COLORS[1], linewidth=5, alpha=0.35, zorder=1)
-        right = row.worst + 1.2
-        axes.annotate(f"{row.worst:.0f} %  {row.by}", (right, y - 0.3), fontsize=9.5, color=style.COLORS[1], ha="center")
-    size = {"s": 70, "zorder": 3}
-    axes.scatter(
-        [row.worst for row in rows], places, color=style.COLORS[1], marker="o", label="worst case: informed attacker", **size
+        text = f"{row.worst:.0f} %  {row.by}"
+        axes.annotate(text, (row.worst, y - 0.3), fontsize=9.5, color=style.COLORS[1], ha="center")
+    looks: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("worst", "worst case: informed attacker", {"color": style.COLORS[1], "marker": "o"}),
+        (
+            "plain",
+            "plain attacker: knows of no defense",
+            {"color": style.COLORS[0], "marker": "o", "fillstyle": "none"},
+        ),
+        ("defender", "defender", {"color": style.COLORS[2], "marker": "|", "markeredgewidth": 2.5}),
     )
-    axes.scatter(
-        [row.plain for row in rows], places, facecolor="white", edgecolor=style.COLORS[0], marker="o", linewidth=1.8,
-        label="plain attacker: knows of no defense", **size,
-    )  # fmt: skip
-    axes.scatter(
-        [row.defender for row in rows], places, color=style.COLORS[2], marker="|", linewidth=2.5, label="defender", **size
-    )
+    for name, label, look in looks:
+        values = [getattr(row, name) for row in rows]
+        axes.plot(values, list(places), linestyle="", markersize=9, zorder=3, label=label, **look)
     axes.set_yticks(places, [row.name for row in rows], fontsize=10.5)
     axes.set_ylim(len(rows) - 0.5, -0.7)
     axes.set_xlim(0, 104)

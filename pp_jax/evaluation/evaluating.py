@@ -125,9 +125,7 @@ def run(
     return Report(title(setup), members, tuple(rows), version, start)
 
 
-def check(
-    defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], seeds: Sequence[int]
-) -> list[Entry]:
+def check(defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], seeds: Sequence[int]) -> list[Entry]:
     """The entries, no defense first, once everything that can be seen to be wrong without a victim is refused.
 
     Raises:
