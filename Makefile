@@ -49,7 +49,7 @@ wheel: $(VENV)/dev  ## build the wheel and try it alone in an empty environment
 	PYTHON=$(PY) CONSTRAINTS=$(CONSTRAINTS) .ci/try-wheel
 
 bench: $(VENV)/bench  ## benchmarks against PyTorch and against ourselves: a table and runs/bench.json
-	$(PY) experiments/benchmarks/run.py --out $(RUNS)/bench.json
+	$(PY) benchmarks/run.py --out $(RUNS)/bench.json
 
 reference: data  ## the README's full-size table (hours on 2 cores); notMNIST must have been prepared
 	$(PY) experiments/tradeoff.py --attack.pool notmnist --seeds 0 1 2 --folder reference --runs $(RUNS)

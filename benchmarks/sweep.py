@@ -1,6 +1,6 @@
 """64 LeNet thieves: a sweep as the machine runs it best, as one program, and one theft after another.
 
-    python experiments/benchmarks/sweep.py     # about 2 minutes on 2 CPU cores, seconds on a GPU
+    python benchmarks/sweep.py     # about 2 minutes on 2 CPU cores, seconds on a GPU
 
 8 strengths of MAD × 8 seeds, each 640 queries and one epoch: 10 steps of training a thief. What the sweep chooses by
 itself must not be slower than .9 × one theft after another on a CPU, and 10 × faster on an accelerator.

@@ -1,6 +1,6 @@
 """Forward passes of the models on a CPU against PyTorch's and against the plain convolution.
 
-    python experiments/benchmarks/forward.py        # about 1 minute on 2 cores; needs pip install 'pp-jax[bench]'
+    python benchmarks/forward.py        # about 1 minute on 2 cores; needs pip install 'pp-jax[bench]'
 
 Every row compares two programs that must agree, by turns, on the same images and weights. Expected:
 VGG16-BN at most 1.15 × PyTorch's time, alone or under vmap; LeNet under vmap at most 1.15 × the plain convolution's.

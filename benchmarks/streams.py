@@ -1,6 +1,6 @@
 """Large query streams: throughput against `perturb` in a loop, and how far resident memory grows.
 
-    python experiments/benchmarks/streams.py    # about 2 minutes on 2 idle cores, 1 GiB of temporary files
+    python benchmarks/streams.py    # about 2 minutes on 2 idle cores, 1 GiB of temporary files
 
 Posteriors and uint8 images lie in memory maps of a temporary folder; MAD's surrogate is untrained. A stream is compared
 with `perturb` of the same batches in a loop that reads the same maps; answers are thrown away on both sides. Resident

@@ -1,6 +1,6 @@
 """Jacobian-based augmentation in batches, against one image at a time: the published form, and our own program.
 
-    python experiments/benchmarks/augmentation.py    # about 1 minute on 2 idle cores; needs pip install 'pp-jax[bench]'
+    python benchmarks/augmentation.py    # about 1 minute on 2 idle cores; needs pip install 'pp-jax[bench]'
 
 An untrained LeNet moves 512 images by one JBDA step, and by JB-top3. "PyTorch, one at a time" is the released code's
 way: for each step a forward pass and a full backward pass, which also fills the weights' gradients, with one thread or

@@ -1,6 +1,6 @@
 """What MAD costs: over the forward passes it needs, and against the published per-query algorithm in PyTorch.
 
-    python experiments/benchmarks/mad.py        # about 2 minutes on 2 idle cores; needs pip install 'pp-jax[bench]'
+    python benchmarks/mad.py        # about 2 minutes on 2 idle cores; needs pip install 'pp-jax[bench]'
 
 Victim and surrogate are untrained networks of the same architecture. The overhead of a defense is the time of the black
 box that has it, less that of the two forward passes alone (one compiled program), in units of the latter. A speed-up is

@@ -1,6 +1,6 @@
 """A LeNet training step on a CPU against PyTorch's: batch 64, SGD .1 with momentum .5, soft cross-entropy.
 
-    python experiments/benchmarks/train_step.py     # about 30 seconds on 2 cores; needs pip install 'pp-jax[bench]'
+    python benchmarks/train_step.py     # about 30 seconds on 2 cores; needs pip install 'pp-jax[bench]'
 
 Both sides start from the same weights, and the losses of their first steps must agree. Expected: at most 1.15 ×
 PyTorch's time; inside `lax.scan` within 1.3 × of the single step (with plain convolutions: more than 7 ×).

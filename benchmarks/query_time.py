@@ -1,6 +1,6 @@
 """What each defense of the paper adds to a query: microseconds beyond the undefended victim.
 
-    python experiments/benchmarks/query_time.py    # about half a minute on 2 idle cores
+    python benchmarks/query_time.py    # about half a minute on 2 idle cores
 
 An untrained LeNet (10 and 100 classes) answers 256 images of noise; MAD's surrogate is another one. The figure is the
 median over turns of the defended black box's time less the undefended one's, divided by the images: for MAD it includes

@@ -1,6 +1,6 @@
 """Time the jobs of a sweep by turns; as a script, the same query on one and on several devices.
 
-    python experiments/benchmarks/scaling_measure.py 2 256     # 2 forced host devices, 256 images; a line of JSON
+    python benchmarks/scaling_measure.py 2 256     # 2 forced host devices, 256 images; a line of JSON
 
 A CPU counts as several devices only from the start of a process: `on_devices` starts one.
 """

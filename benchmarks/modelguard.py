@@ -1,6 +1,6 @@
 """What the later defenses cost: ModelGuard-W against an LP solver, GRAD² against MAD and one JVP.
 
-    python experiments/benchmarks/modelguard.py    # about a minute on 2 idle cores
+    python benchmarks/modelguard.py    # about a minute on 2 idle cores
 
 ModelGuard-W answers a batch of Dirichlet posteriors at K = 100; scipy's HiGHS solves the first of them one by one,
 and both reach the same values. GRAD² (direction of ones) is timed against MAD with the last layer plus one bare JVP of

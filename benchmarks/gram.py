@@ -1,6 +1,6 @@
 """Gram matrices over all parameters: layer by layer against the Jacobian, and the memory of a large network.
 
-    python experiments/benchmarks/gram.py        # about 2 minutes on 2 idle cores
+    python benchmarks/gram.py        # about 2 minutes on 2 idle cores
 
 Expected: LeNet, K = 10, batch 32: 30 × faster than vmapped `jacrev` on the same batch or better; VGG16-BN, K = 100,
 batch 16: peak memory of the process at most 4 GiB. Seeds are 0 and 1.

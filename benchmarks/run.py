@@ -1,7 +1,7 @@
 """Run the benchmarks: a table in the terminal, and all that was measured in a JSON file.
 
-    python experiments/benchmarks/run.py                    # about 10 minutes on 2 idle cores
-    python experiments/benchmarks/run.py --only mad_lenet   # one of them
+    python benchmarks/run.py                    # about 10 minutes on 2 idle cores
+    python benchmarks/run.py --only mad_lenet   # one of them
 
 Every benchmark runs in a process of its own, one after the other, so that none inherits another's memory or threads.
 A bound that does not hold is reported, not an error; a benchmark that cannot run is one.

@@ -1,7 +1,7 @@
 """What a query and a theft cost: every stage against its variables, fitted laws, and whether they predict larger runs.
 
-    python experiments/benchmarks/scaling.py --out docs/scaling.json --markdown docs/scaling.md     # on 2 idle cores
-    python experiments/benchmarks/scaling.py --quick                                               # a smoke run
+    python benchmarks/scaling.py --out docs/scaling.json --markdown docs/scaling.md     # on 2 idle cores
+    python benchmarks/scaling.py --quick                                               # a smoke run
 
 Every stage is timed against one variable at a time, the others held; seconds are the least of several turns. What
 larger runs will take is computed and printed before any of them is measured. Networks are untrained, images noise,

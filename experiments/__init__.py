@@ -1,0 +1,1 @@
+"""Small scripts that compose the library: `python -m experiments.NAME --help`."""

@@ -1,1 +1,0 @@
-"""How cells of an experiment are computed, kept, found again and shown."""

@@ -1,0 +1,241 @@
+"""What the scripts share: options of the command line, and the values that they stand for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from experiments import victims
+from experiments.victims import Augmentation, Model, VictimOptions
+
+Batching = Literal["auto", "vmap", "chunk", "loop"]
+Equal = Literal["accuracy", "l1"]
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackOptions:
+    """What all attackers of a script have in common."""
+
+    pool: str = "font_letters"
+    """Whose training images are queried, a name of `python -m pp_jax.data list`."""
+    split: str = "train"
+    """Which split of the pool."""
+    resize: bool = False
+    """Scale the pool's images to the size of the victim's."""
+    budget: int = 10_000
+    """Queries; one image is one query."""
+    model: Model = "lenet"
+    """The attacker's architecture."""
+    epochs: int = 12
+    """Passes over the transfer set."""
+    batch_size: int = 64
+    """Images a step."""
+    optimizer: Optimizer = "sgd"
+    """Of the attacker."""
+    learning_rate: float = 0.1
+    """Of the optimiser."""
+    momentum: float = 0.5
+    """Of SGD."""
+    decay_every: int = 50
+    """Epochs after which the learning rate falls to a tenth."""
+    weight_decay: float = 0.0
+    """L2 penalty."""
+    augmentation: Augmentation = "none"
+    """Flips and crops of the transfer set."""
+    start: str | None = None
+    """Start from weights trained on the labels of this data set, or from a .safetensors file."""
+
+    def recipe(self) -> Any:
+        """How the attacker trains."""
+        import optax
+
+        from pp_jax import training
+
+        rules = {"adam": optax.adam, "adamw": optax.adamw, "rmsprop": optax.rmsprop, "adagrad": optax.adagrad}
+        return training.Recipe(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            self.momentum,
+            decay_every=self.decay_every,
+            weight_decay=self.weight_decay,
+            rule=rules.get(self.optimizer),
+            augment=victims.augment_for(self.augmentation),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MachineOptions:
+    """Where runs are computed; results do not depend on it, up to floating-point rounding."""
+
+    batching: Batching = "auto"
+    """Train stolen models as one program, some at a time, or one after another; auto asks the hardware."""
+    memory_gib: float | None = None
+    """What runs that are computed at once may take of the device; most of what is free by default."""
+    ray: str | None = None
+    """A run per task on a Ray cluster: its address, `auto` for the one this machine belongs to, `local` for one of
+    this machine alone. It must share the folders of results and data (`pip install 'pp-jax[ray]'`)."""
+    cpus: float = 1.0
+    """Ray: processors that a run reserves."""
+    gpus: float = 0.0
+    """Ray: GPUs that a run reserves."""
+    retries: int = 3
+    """Ray: how often a run is begun again whose worker died."""
+
+    def machines(self) -> Any:
+        """The value."""
+        from pp_jax.evaluation import Machines
+
+        return Machines(**dataclasses.asdict(self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Victim, attackers, seeds and folders."""
+
+    victim: VictimOptions = dataclasses.field(default_factory=VictimOptions)
+    attack: AttackOptions = dataclasses.field(default_factory=AttackOptions)
+    seeds: tuple[int, ...] = (0,)
+    """Each repeats every attack with other queries, another surrogate and another key; the victim stays."""
+    outliers: str | None = None
+    """Images of another distribution that the defender owns, for defenses that need them; never the pool."""
+    runs: Path = Path("runs")
+    """Folder of all results."""
+    data_dir: Path | None = None
+    """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    machines: tyro.conf.OmitArgPrefixes[MachineOptions] = dataclasses.field(default_factory=MachineOptions)
+
+    def test(self) -> Any:
+        """What everyone is judged on."""
+        from pp_jax import data
+
+        return images(data.load(self.victim.dataset, "test", data_dir=self.data_dir), self.victim.dataset)
+
+    def pool(self) -> Any:
+        """What attackers query."""
+        from pp_jax import data
+
+        found = data.load(self.attack.pool, self.attack.split, data_dir=self.data_dir)
+        shape = data.load(self.victim.dataset, "test", data_dir=self.data_dir).image_shape
+        if self.attack.resize:
+            found = victims.resized(found, shape)
+        if found.image_shape != shape:
+            raise ValueError(
+                f"pool {self.attack.pool} has images {found.image_shape}: must be {shape} as those of "
+                f"{self.victim.dataset} (--attack.resize scales them)"
+            )
+        return images(found, self.attack.pool)
+
+    def network(self) -> Any:
+        """The attacker's architecture."""
+        test = self.test()
+        return victims.network_for(self.attack.model, len(test.class_names), test.images.shape[1:])
+
+    def start(self) -> Any:
+        """The parameters that attackers start from, or None for fresh ones; a last layer of other classes is fresh."""
+        import jax
+
+        from pp_jax import checkpoints
+
+        source = self.attack.start
+        if source is None:
+            return None
+        if source.endswith(".safetensors"):
+            given = checkpoints.load(source)[0]
+        else:
+            options = VictimOptions(source, self.attack.model)
+            given = victims.victim(options, self.runs, self.data_dir).params
+        fresh = self.network().init(jax.random.key(self.victim.seed), self.test().images.shape[1:])
+        return jax.tree.map(lambda new, old: old if new.shape == old.shape else new, fresh, given)
+
+    def owned(self) -> Any:
+        """The defender's images of another distribution, or None."""
+        if self.outliers is None:
+            return None
+        for name, who in ((self.victim.dataset, "what the victim is trained on"), (self.attack.pool, "the pool")):
+            if self.outliers == name:
+                raise ValueError(f"outliers is {name}: must not be {who}")
+        return victims.outlier_images(self.outliers, self.test().images.shape[1:], self.data_dir)
+
+    def trained(self, *, exposed: bool = False) -> Any:
+        """The victim, trained or found again; with its outlier-exposed twin where a defense asks for one."""
+        victim = victims.victim(self.victim, self.runs, self.data_dir)
+        if not exposed:
+            return victim
+        options = dataclasses.replace(self.victim, outliers=self.outliers or "omniglot_28")
+        return dataclasses.replace(victim, exposed=victims.victim(options, self.runs, self.data_dir))
+
+    def evaluate(self, defenses: Iterable[Any], attackers: Any, folder: str, **options: Any) -> Any:
+        """`pp_jax.evaluate` with these options; everything is checked before the victim is trained."""
+        from pp_jax import evaluation
+
+        rows = evaluation.check(defenses, attackers, self.seeds)
+        pool, test, recipe, owned = self.pool(), self.test(), self.attack.recipe(), self.owned()
+        budget = self.attack.budget
+        if not 1 <= budget <= len(pool.images):
+            raise ValueError(f"budget is {budget}: must be at least 1 and at most {len(pool.images)}, the pool's images")
+        defaults: dict[str, Any] = {
+            "pool": pool,
+            "test": test,
+            "budget": budget,
+            "attackers": attackers,
+            "seeds": self.seeds,
+            "network": self.network(),
+            "recipe": recipe,
+            "outliers": owned,
+            "start": self.start(),
+            "runs_folder": self.runs / folder,
+            "machines": self.machines.machines(),
+        }
+        victim = self.trained(exposed=any(row.exposed for row in rows))
+        return evaluation.evaluate(victim, rows, **{**defaults, **options})
+
+
+def images(found: Any, name: str) -> Any:
+    """A loaded set as `evaluation.Images`."""
+    from pp_jax.evaluation import Images
+
+    return _images(Images, found, name)
+
+
+@functools.lru_cache(maxsize=8)
+def _images(kind: Any, found: Any, name: str) -> Any:
+    return kind(found.images, found.labels, name, tuple(found.class_names))
+
+
+@contextlib.contextmanager
+def errors() -> Iterator[None]:
+    """What went wrong as one line, and exit status 1; a stop by the keyboard as well."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the finished runs")
+
+
+def parsed(texts: Sequence[str]) -> list[Any]:
+    """Defenses from the command line."""
+    from pp_jax.evaluation import named
+
+    return [named.defense(text) for text in texts]
+
+
+def attacker_set(texts: Sequence[str]) -> Any:
+    """Attackers from the command line: a named set alone, or members of several."""
+    from pp_jax.evaluation import QUICK, STANDARD, AttackerSet, named
+
+    sets = {"standard": STANDARD, "quick": QUICK}
+    if len(texts) == 1 and texts[0] in sets:
+        return sets[texts[0]]
+    members = [attacker for text in texts for attacker in (sets[text] if text in sets else [named.attacker(text)])]
+    unique = tuple({attacker.name: attacker for attacker in members}.values())
+    return AttackerSet("custom", "none", unique)

@@ -1,1 +1,0 @@
-"""Who defends: defenses by name, their strengths, and the networks and images that they need."""

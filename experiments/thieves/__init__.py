@@ -1,1 +1,0 @@
-"""Who steals: what is asked, what is made of the answers, and what comes of it."""
