@@ -201,7 +201,7 @@ def _make(config: Config, network: Any, like: Any, test: Any, weights: Path, set
         if victim.outliers is None:
             params = _fit(victim, network, train, weights.with_suffix(".partial"), settings)
         else:
-            params = _expose(victim, network, train, config.data_dir)
+            params = _expose(config, network, train, weights.with_suffix(".partial"), settings)
         checkpoints.save(weights, params, metadata=settings)
     result["accuracy"] = _accuracy(network, params, test)
     timings = {"train_s": time.perf_counter() - started}
@@ -263,12 +263,16 @@ def _fit(victim: Victim, network: Any, train: Any, partial: Path, settings: dict
         )
 
 
-def _expose(victim: Victim, network: Any, train: Any, data_dir: Path | None) -> Any:
-    """Train with outlier exposure."""
-    foreign = outliers.load(victim.outliers or "", train.image_shape, data_dir)
-    recipe = victim.recipe()
-    loss = outliers.Exposed(victim.outlier_weight, recipe.augment)
-    return outliers.fit(victim.seed, network, train, foreign, recipe, loss=loss, title="training the exposed victim")
+def _expose(config: Config, network: Any, train: Any, partial: Path, settings: dict[str, Any]) -> Any:
+    """Train with outlier exposure; killed, go on from what `partial` keeps."""
+    from pp_jax import training
+
+    victim = config.victim
+    foreign = outliers.load(victim.outliers or "", train.image_shape, config.data_dir)
+    recipe, title = victim.recipe(), "training the exposed victim"
+    loss = training.OutlierExposure(victim.outlier_weight, recipe.augment)
+    kept = (partial, settings)
+    return outliers.fit(victim.seed, network, train, foreign, recipe, loss=loss, title=title, kept=kept)
 
 
 def _accuracy(network: Any, params: Any, test: Any) -> float:

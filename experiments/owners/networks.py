@@ -100,6 +100,7 @@ def beside(needs: Needs | None, victim: Victim, runs: Path, data_dir: Path | Non
     import jax
 
     from pp_jax import data
+    from pp_jax.defenses import diverse
 
     test = data.load(victim.dataset, "test", data_dir=data_dir)
     if needs is None:
@@ -109,7 +110,7 @@ def beside(needs: Needs | None, victim: Victim, runs: Path, data_dir: Path | Non
     if needs.kind == "unrolled":
         return Beside(test.num_classes, *_unrolled(needs, victim, test, runs, data_dir))
     network = train_victim.network_for(victim.model, test.num_classes, test.image_shape)
-    trained = teaching.Ensemble(network, needs.members) if needs.kind == "edm" else network
+    trained: Any = diverse.Ensemble(network, needs.members) if needs.kind == "edm" else network
     like = jax.eval_shape(lambda: trained.init(jax.random.key(0), test.image_shape))
     # How the victim's outputs came about has no part in networks of their own.
     origin = dataclasses.replace(victim, outliers=None, weights=None, noise_multiplier=None).settings()
@@ -151,14 +152,16 @@ def _unrolled(needs: Needs, victim: Victim, test: Any, runs: Path, data_dir: Pat
 
 def _make(needs: Needs, victim: Victim, network: Any, test: Any, data_dir: Path | None) -> keeping.Made:
     """Train on the victim's data, and judge."""
+    from pp_jax.defenses import diverse, misinformation
+
     train = train_victim.training_set(victim, data_dir)
     recipe = dataclasses.replace(victim.recipe(), epochs=needs.epochs, privacy=None)
     foreign = train.images[:1]
-    loss: Any = teaching.Misled(recipe.augment)
+    loss: Any = misinformation.MisinformationLoss(recipe.augment)
     title = "training the misinforming network"
     if needs.kind == "edm":
         foreign = outliers.load(needs.outliers or "", test.image_shape, data_dir)
-        loss, title = teaching.Diverse(teaching.DIVERSITY_WEIGHT, recipe.augment), "training the ensemble"
+        loss, title = diverse.DiversityLoss(teaching.DIVERSITY_WEIGHT, recipe.augment), "training the ensemble"
     params = outliers.fit(victim.seed + _SEED, network, train, foreign, recipe, loss=loss, title=title)
     return params, _judge(network, params, test, foreign)
 
@@ -169,8 +172,9 @@ def _judge(network: Any, params: Any, test: Any, foreign: Any) -> dict[str, Any]
     import numpy as np
 
     from pp_jax import metrics
+    from pp_jax.defenses import diverse
 
-    if not isinstance(network, teaching.Ensemble):
+    if not isinstance(network, diverse.Ensemble):
         return {"accuracy": metrics.accuracy(metrics.predict(network, params, test.images), test.labels)}
     home, abroad = (teaching.members(network, params, images) for images in (test.images, foreign))
     accuracies = [metrics.accuracy(probs, test.labels) for probs in home]

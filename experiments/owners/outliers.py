@@ -37,57 +37,39 @@ def check(dataset: str | None, *, victims: str, pool: str | None = None) -> None
         raise ValueError(f"outliers is {dataset}: must not be the thief's pool, which the defender does not know")
 
 
-@dataclasses.dataclass(frozen=True)
-class Exposed:
-    """The loss of a victim with outlier exposure, for `recovery.fit_semi`.
-
-    L = CE(t, softmax(z)) + weight · mean over outliers of −(1/K) Σ_k log f_k
-
-    Attributes:
-        weight: of the second term (published: .5).
-        augment: (key, image) to image, for the victim's own data; hashable.
-    """
-
-    weight: float = 0.5
-    augment: Any = None
-
-    def __call__(self, network: Any, params: Any, images: Any, targets: Any, others: Any, key: Any) -> Any:
-        """The loss, and the parameters with the batch statistics of the victim's own data."""
-        import jax
-        import jax.numpy as jnp
-
-        from pp_jax.defenses import misinformation
-        from pp_jax.training import soft_cross_entropy
-
-        logits, updated = network.train(params, augmented(self.augment, key, images))
-        foreign, _ = network.train(params, others)
-        exposure = jnp.mean(jax.vmap(misinformation.outlier_exposure)(foreign))
-        return soft_cross_entropy(logits, targets) + self.weight * exposure, updated
-
-
-def augmented(augment: Any, key: Any, images: Any) -> Any:
-    """Each image changed with a key of its own, or as it is."""
-    import jax
-
-    return images if augment is None else jax.vmap(augment)(jax.random.split(key, len(images)), images)
-
-
-def fit(seed: int, network: Any, train: Any, others: Any, recipe: Any, *, loss: Any, title: str) -> Any:
+def fit(
+    seed: int,
+    network: Any,
+    train: Any,
+    others: Any,
+    recipe: Any,
+    *,
+    loss: Any,
+    title: str,
+    kept: tuple[Path, dict[str, Any]] | None = None,
+) -> Any:
     """Train with a loss over the victim's data and outliers, with a progress bar; parameters.
 
-    The recipe's augmentation is the loss's affair.
+    The recipe's augmentation is the loss's affair. Killed, it goes on from the folder of `kept`, which belongs to the
+    settings there.
     """
     import jax
     import numpy as np
     from rich.progress import Progress
 
-    from pp_jax import recovery
+    from pp_jax import training
 
     targets = np.eye(train.num_classes, dtype=np.float32)[train.labels]
     plain = dataclasses.replace(recipe, augment=None)
     with Progress() as bars:
         bar = bars.add_task(title, total=recipe.epochs)
-        return recovery.fit_semi(
-            jax.random.key(seed), network, train.images, targets, others, plain, loss=loss,
-            on_epoch=lambda epoch, _: bars.update(bar, completed=epoch),
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "loss": loss,
+            "unlabelled": others,
+            "on_epoch": lambda state, _: bars.update(bar, completed=state.epoch),
+        }
+        arguments = (jax.random.key(seed), network, train.images, targets, plain)
+        if kept is None:
+            return training.fit(*arguments, **options)
+        folder, settings = kept
+        return training.fit_resumably(folder, *arguments, identity=settings, **options)

@@ -29,7 +29,7 @@ def trainer(plan: unrolling.Plan, network: Any, image_shape: tuple[int, int, int
 
     from pp_jax import training
 
-    network = getattr(network, "stacked", network)
+    network = network.vmapped
     step = training.make_step(network, recipe.optimizer(1))
 
     def begin(key: Any) -> Any:

@@ -127,7 +127,7 @@ def offline(config: Config, at: Scene, partial: Path, progress: Progress) -> The
         progress(querying + (1 - querying) * done)
 
     if attack.labels in attackers.SEMI:
-        network, params = unanswered.fit(config, at, images, targets, hear)
+        network, params = unanswered.fit(config, at, images, targets, partial, KEEP_EVERY_S, hear)
         chosen = None
     else:
         network = at.thief

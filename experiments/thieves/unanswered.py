@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import train_victim
@@ -33,38 +34,43 @@ def unasked(key: Any, pool: Any, asked: Any, *, most: int) -> Any:
     return pool[np.sort(np.asarray(jax.random.permutation(key, left))[:most])]
 
 
-def fit(config: Config, at: Scene, images: Any, targets: Any, progress: Progress) -> tuple[Any, Any]:
-    """Train a thief on images with targets and on others of the pool; its network and parameters.
+def fit(
+    config: Config, at: Scene, images: Any, targets: Any, partial: Path, every_s: float, progress: Progress
+) -> tuple[Any, Any]:
+    """Train an attacker on images with targets and on others of the pool; its network and parameters.
 
-    Unlike a supervised training it is not kept on the way: a killed one starts anew.
+    Killed, it goes on from what `partial` keeps every so many seconds.
     """
     import jax
 
-    from pp_jax import recovery
+    from pp_jax import training
 
     attack = config.attack
     network = at.thief
     effort = attack.effort
-    loss: recovery.SemiLoss = recovery.MixMatch(
+    loss: training.Loss = training.MixMatch(
         effort.mixmatch_weight, alpha=effort.mixmatch_alpha, augment=changes(at.pool.image_shape)
     )
     if attack.labels == "s4l":
         network = train_victim.network_for(attack.model, targets.shape[1] + 4, at.pool.image_shape)
-        loss = recovery.Rotations(effort.s4l_weight)
+        loss = training.Rotations(effort.s4l_weight)
     key = jax.random.fold_in(at.attack_key, 3)
     # As many as are drawn beside the queries: more would not be seen.
     others = unasked(key, at.pool.images, images, most=attack.epochs * len(images))
-    params = recovery.fit_semi(
+    params = training.fit_resumably(
+        partial,
         at.thief_key,
         network,
         images,
         targets,
-        others,
         attack.recipe(),
+        identity=config.settings(),
         loss=loss,
-        on_epoch=lambda epoch, _: progress(epoch / attack.epochs),
+        unlabelled=others,
+        on_epoch=lambda state, _: progress(state.epoch / attack.epochs),
+        every_s=every_s,
     )
-    return (recovery.FirstClasses(network, targets.shape[1]) if attack.labels == "s4l" else network), params
+    return (training.FirstClasses(network, targets.shape[1]) if attack.labels == "s4l" else network), params
 
 
 def changes(image_shape: tuple[int, int, int]) -> Any:
