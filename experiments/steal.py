@@ -104,12 +104,13 @@ def conclude(config: Config, at: Scene, stolen: Theft, *, folder: str, started: 
 def check(config: Config, *, folder: str = "steal") -> None:
     """Refuse what can be seen to be wrong before long work starts: defense, recipes, the output folder."""
     from pp_jax import records
+    from pp_jax.types import SurrogateDefense
 
     defense = config.defense.build(None, None)
     config.attack.check()
     recovering.check(config.attack.labels, config.defense)
     networks.check(config.defense.needs(), config.victim, pool=config.attack.pool)
-    if config.attack.name == "online" and config.attack.sees != "fixed" and not hasattr(defense, "surrogate"):
+    if config.attack.name == "online" and config.attack.sees != "fixed" and not isinstance(defense, SurrogateDefense):
         raise ValueError(
             f"attack.sees is {config.attack.sees}: defense {config.defense.name} has no surrogate to see it"
         )

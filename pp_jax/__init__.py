@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     )
     from pp_jax.defenses import MAD, RandomNoise, ReverseSigmoid, Rounding, Top1, TopK, chain
     from pp_jax.defenses import ood as novelty
-    from pp_jax.evaluation import calibration, metrics, sweep
+    from pp_jax.evaluation import Attacker, Entry, Images, Victim, calibration, evaluate, metrics, sweep
     from pp_jax.geometry import distance, simplex
     from pp_jax.results import checkpoints, plots, records, report
     from pp_jax.serving import blackbox, stream
@@ -72,14 +72,19 @@ _MODULES = {
     "types": "types",
 }
 _NAMES = {
+    "Attacker": "evaluation",
     "BlackBox": "serving.blackbox",
+    "Entry": "evaluation",
+    "Images": "evaluation",
     "MAD": "defenses",
     "RandomNoise": "defenses",
     "ReverseSigmoid": "defenses",
     "Rounding": "defenses",
     "Top1": "defenses",
     "TopK": "defenses",
+    "Victim": "evaluation",
     "chain": "defenses",
+    "evaluate": "evaluation",
     "perturb": "serving.perturbation",
 }
 

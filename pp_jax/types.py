@@ -1,9 +1,11 @@
-"""The contracts: what a network, a defense, an attack and a black box promise each other.
+"""The contracts: what a network, a defense, an oracle, an attacker and a black box promise each other.
 
-Everything is written for one image and one posterior; batches are made by `jax.vmap` at the edges.
+Everything is written for one image and one posterior; batches are made by `jax.vmap` at the edges. A contract states
+its traits as attributes (`random`, `reads_image`, `keeps_argmax`, …): what holds of an object is read from it, never
+guessed from its class or from which other attributes it happens to have. `pp_jax._validate` checks that they are there.
 """
 
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 
@@ -19,12 +21,12 @@ class LogitsFn(Protocol):
 
 
 class Query(NamedTuple):
-    """What a defense may know of the question it answers.
+    """What a defense may know of the query it responds to.
 
     Attributes:
         image: the queried image, (H, W, C), uint8 or floating point in [0, 1].
-        key: randomness of this query alone, derived from the owner's secret key and the image, so that asking again
-            gives the same answer and averaging repeated answers undoes nothing.
+        key: randomness of this query alone, derived from the defender's secret key and the image, so that a repeated
+            query has the same response and averaging repeated responses undoes nothing.
     """
 
     image: jax.Array
@@ -32,34 +34,135 @@ class Query(NamedTuple):
 
 
 class Defense(Protocol):
-    """A perturbation of one posterior: a frozen dataclass registered as a pytree.
+    """A perturbation of one posterior: a frozen dataclass registered as a pytree (`pp_jax.pytree.pytree`).
 
     What a sweep varies (ε, β, surrogate weights) is a leaf, what is structure (oracle, distance) is static: a defense
     is an argument of `jit`, another ε does not retrace, and `vmap` maps over the defense itself.
+
+        @pytree
+        @dataclasses.dataclass(frozen=True)
+        class Mixed:
+            weight: jax.Array | float
+            random = False
+            reads_image = False
+
+            def __call__(self, probs, query):
+                return (1 - self.weight) * probs + self.weight / probs.shape[-1]
     """
 
+    @property
+    def random(self) -> bool:
+        """Whether the response depends on `query.key`: then it is refused without the defender's secret key."""
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the response depends on `query.image`: then nobody can reproduce it from the posterior alone."""
+
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer ỹ ∈ Δ^K for the clean posterior `probs`, both (K,)."""
+        """Return the response ỹ ∈ Δ^K for the clean posterior `probs`, both (K,)."""
+
+
+@runtime_checkable
+class TruncatingDefense(Protocol):
+    """A defense that may be set to give responses that are no posteriors, as published truncations do.
+
+    One without `normalised` promises responses that sum to one.
+    """
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a response sums to one."""
+
+
+@runtime_checkable
+class SurrogateDefense(Protocol):
+    """A defense that judges responses by a network of its own, as MAD and GRAD² do; a dataclass, so that
+    `dataclasses.replace` puts other weights in place of the surrogate's.
+    """
+
+    @property
+    def logits_fn(self) -> LogitsFn:
+        """The surrogate's architecture."""
+
+    @property
+    def surrogate(self) -> Params:
+        """Its parameters."""
 
 
 State = TypeVar("State")
 
 
+@runtime_checkable
 class StatefulDefense(Protocol[State]):
-    """A defense with memory, threaded explicitly: `answer, state = defense(probs, query, state)`."""
+    """A defense with memory, threaded explicitly: `response, state = defense(probs, query, state)`.
+
+    It is known by its `init`.
+    """
+
+    @property
+    def random(self) -> bool:
+        """Whether the response depends on `query.key`."""
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the response depends on `query.image`."""
 
     def init(self) -> State:
         """Return the memory before the first query."""
 
     def __call__(self, probs: jax.Array, query: Query, state: State) -> tuple[jax.Array, State]:
-        """Return the answer (K,) and the memory after it."""
+        """Return the response (K,) and the memory after it, of the structure, shapes and dtypes of `state`."""
 
 
-class Attack(Protocol[State]):
-    """A query strategy: it is asked for images and told the answers; it never sees the budget or the victim."""
+class Oracle(Protocol):
+    """Names the point y* of the simplex towards which a posterior is pulled; hashable.
+
+    A function becomes one by stating its traits: `@oracle.declare(keeps_argmax=…, random=…)` of `pp_jax.oracle`.
+    """
+
+    @property
+    def keeps_argmax(self) -> bool:
+        """Whether y* has its first maximum at the top class of y; then a line search towards it keeps that class."""
+
+    @property
+    def random(self) -> bool:
+        """Whether y* depends on `key`; one that says no is given None."""
+
+    @property
+    def vertex(self) -> bool:
+        """Whether y* is always a vertex of the simplex, a one-hot."""
+
+    @property
+    def takes_step(self) -> bool:
+        """Whether it accepts `step`, (K,): how far towards each vertex that vertex is judged (`interpolate_first`)."""
+
+    def __call__(self, probs: jax.Array, gram: Any, *, objective: Any, key: jax.Array | None) -> jax.Array:
+        """Return y* ∈ Δ^K, (K,), for a posterior (K,) and a Gram operator."""
+
+
+class Solver(Protocol):
+    """Turns (y, M, ball) into a response: geometry of K-vectors, no network; hashable."""
+
+    @property
+    def keeps_argmax(self) -> bool:
+        """Whether the top class of y stays on top."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the response depends on `key`."""
+
+    def check(self, distance: Any) -> None:
+        """Raise ValueError for a distance that the solver does not support."""
+
+    def __call__(self, probs: jax.Array, gram: Any, *, epsilon: jax.Array, distance: Any, key: jax.Array) -> jax.Array:
+        """Return ỹ, (K,)."""
+
+
+class QueryStrategy(Protocol[State]):
+    """How an attacker chooses its queries: asked for images, told the responses; budget and victim stay unseen."""
 
     def capacity(self, pool_size: int) -> float:
-        """Return how many questions a pool of so many images is good for; infinity where they are made, not found."""
+        """Return how many queries a pool of so many images is good for; infinity where they are made, not found."""
 
     def init(self, key: jax.Array, pool: Any) -> State:
         """Return the state before the first query on `pool`, (N, H, W, C)."""
@@ -68,11 +171,11 @@ class Attack(Protocol[State]):
         """Return the next images to query, (B, H, W, C), B ≥ 1."""
 
     def tell(self, state: State, images: Any, answers: Any) -> State:
-        """Return the state after `answers` (b, K) to `images`, the first b ≤ B of those asked for."""
+        """Return the state after the responses `answers` (b, K) to `images`, the first b ≤ B of those asked for."""
 
 
 class Detector(Protocol[State]):
-    """A watcher of one user's query stream; a score beyond its threshold is an alarm."""
+    """A watcher of one account's query stream; a score beyond its threshold is an alarm."""
 
     def init(self) -> State:
         """Return the memory before the first query."""
@@ -81,8 +184,19 @@ class Detector(Protocol[State]):
         """Return the memory after a query and the score, a scalar."""
 
 
+class Policy(Protocol):
+    """What the defender does about a score: to pass, perturb, throttle or block, as `actions` names it; jittable."""
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The decisions it chooses between, the mildest first."""
+
+    def __call__(self, score: jax.Array) -> jax.Array:
+        """Return the index into `actions`, int32, for a detector's score, a scalar."""
+
+
 class Audit(NamedTuple):
-    """What the owner of a black box sees of its answers and the attacker never does.
+    """What the defender sees of a black box's responses and the attacker never does.
 
     Attributes:
         probs: the clean posteriors, (B, K).
@@ -92,11 +206,11 @@ class Audit(NamedTuple):
 
 
 class TransferSet(NamedTuple):
-    """What an attacker ends up with: the images asked about and the answers given.
+    """What an attacker ends up with: the queried images and the responses.
 
     Attributes:
         images: (n, H, W, C), n ≤ budget.
-        answers: (n, K).
+        answers: the responses, (n, K).
     """
 
     images: Any
@@ -104,5 +218,29 @@ class TransferSet(NamedTuple):
 
     @property
     def queries(self) -> int:
-        """The number of images asked about."""
+        """The number of queried images."""
         return len(self.answers)
+
+
+class Recovery(Protocol):
+    """What an attacker makes of the responses before it trains: better targets for the same images."""
+
+    def applies_to(self, defense: Defense | StatefulDefense[Any]) -> bool:
+        """Return whether it can do anything about this defense; decided by traits and parts, without running it."""
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Any) -> TransferSet:
+        """Return the transfer set with recovered targets; its images may be fewer (those that are trusted).
+
+        Args:
+            key: randomness of the recovery.
+            transfer: images and responses.
+            knowledge: what the attacker knows of the victim: the defense that it presumes, networks and data of its
+                own.
+        """
+
+
+class Learner(Protocol):
+    """How an attacker turns a transfer set into the parameters of a stolen model: one loop, an exchangeable loss."""
+
+    def __call__(self, key: jax.Array, transfer: TransferSet) -> Params:
+        """Return the stolen model's parameters; `key` draws initialisation and the order of training."""

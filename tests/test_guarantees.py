@@ -80,7 +80,7 @@ def _count(solver, ball, classes, rows, *, seed=0, dtype=np.float32):
         )
         # A half-precision posterior is off the simplex: the promise is about its normalised form.
         clean = np.asarray(simplex.working(given)) if dtype == jnp.bfloat16 else np.asarray(given)
-        counts = broken_promises(clean, answers, epsilon[part], distance=ball, keep_argmax=solver.keep_argmax)
+        counts = broken_promises(clean, answers, epsilon[part], distance=ball, keep_argmax=solver.keeps_argmax)
         totals = {name: totals[name] + counts[name] for name in totals}
         tried += len(answers)
     return tried, totals

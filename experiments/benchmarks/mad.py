@@ -185,7 +185,7 @@ def _solver_alone(solver: LineSearch, probs: jax.Array, surrogate: jax.Array) ->
         def one(y: jax.Array, p: jax.Array) -> jax.Array:
             y = simplex.working(y)
             answer = solver(y, LastLayer(p), epsilon=epsilon, distance=L1(), key=jax.random.key(0))
-            return simplex.feasible(y, answer, epsilon=epsilon, distance=L1(), keep_argmax=solver.keep_argmax)
+            return simplex.feasible(y, answer, epsilon=epsilon, distance=L1(), keep_argmax=solver.keeps_argmax)
 
         return jax.vmap(one)(probs, surrogate)
 

@@ -15,6 +15,7 @@ import optax
 from jax.sharding import Mesh
 
 from pp_jax import MAD, BlackBox, blackbox, gram, models, oracle, simplex, stream
+from pp_jax._validate import name_of
 from pp_jax.geometry.distance import L1
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.models import Network
@@ -202,7 +203,7 @@ def all_layers(case: Case) -> Job:
     return _program("all-layers Gram", case, matrices, case.parameters(1), case.images)
 
 
-def solver(case: Case, which: oracle.Oracle) -> Job:
+def solver(case: Case, which: oracle.Declared) -> Job:
     """Oracle, line search and feasibility step from finished posteriors: no network."""
     search = LineSearch(which)
 
@@ -210,14 +211,14 @@ def solver(case: Case, which: oracle.Oracle) -> Job:
         def one(y: jax.Array, p: jax.Array) -> jax.Array:
             y, epsilon = simplex.working(y), jnp.float32(EPSILON)
             answer = search(y, gram.LastLayer(p), epsilon=epsilon, distance=L1(), key=jax.random.key(0))
-            return simplex.feasible(y, answer, epsilon=epsilon, distance=L1(), keep_argmax=search.keep_argmax)
+            return simplex.feasible(y, answer, epsilon=epsilon, distance=L1(), keep_argmax=search.keeps_argmax)
 
         return jax.vmap(one)(probs, surrogate)
 
     args = case.posteriors(2), case.posteriors(3)
     compiled = jax.jit(answers).lower(*args).compile()
     size = Size("", case.batch, case.classes, case.batch, flops=cost(compiled))
-    return Job(f"solver {getattr(which, '__name__', which)}", size, functools.partial(compiled, *args))
+    return Job(f"solver {name_of(which)}", size, functools.partial(compiled, *args))
 
 
 def defended(case: Case, *, mesh: Mesh | None = None) -> BlackBox:

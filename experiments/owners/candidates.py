@@ -38,6 +38,11 @@ class Merged:
 
     random = False
 
+    @property
+    def reads_image(self) -> bool:
+        """Whether there is a gate, which looks at the image."""
+        return self.novelty is not None
+
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""
         probs = simplex.working(probs)
@@ -93,6 +98,7 @@ class LearnedPoison:
     epsilon: jax.Array | float
 
     random = True
+    reads_image = False
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""

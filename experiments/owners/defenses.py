@@ -145,9 +145,11 @@ class Defense:
             ones = None if surrogate is None else defenses.grad2.all_ones(surrogate)
             return defenses.GRAD2(network, surrogate, self.epsilon, ones, keep_argmax)
 
-        def towards(target: Callable[..., Any]) -> Any:
+        def towards(target: Any) -> Any:
             """A rule that asks nothing of a surrogate."""
             return pp_jax.MAD(network, surrogate, self.epsilon, solver=solvers.LineSearch(target), gram=gram.identity)
+
+        vertex = oracle.declare(keeps_argmax=False, random=False, vertex=True)
 
         makers: dict[str, Callable[[], Any]] = {
             "none": lambda: pp_jax.chain(),
@@ -159,10 +161,10 @@ class Defense:
             "mad_exact": lambda: pp_jax.MAD(network, surrogate, self.epsilon, solver=solvers.MaxAngle()),
             "min_inner": lambda: pp_jax.MAD(network, surrogate, self.epsilon, solver=solvers.MinInner()),
             "least_likely": lambda: towards(oracle.least_likely),
-            "next_class": lambda: towards(next_class),
-            "constant_class": lambda: towards(constant_class),
+            "next_class": lambda: towards(vertex(next_class)),
+            "constant_class": lambda: towards(vertex(constant_class)),
             "random_class": lambda: towards(oracle.random_vertex),
-            "second_likeliest": lambda: towards(second_likeliest),
+            "second_likeliest": lambda: towards(vertex(second_likeliest)),
             "reverse_sigmoid": lambda: pp_jax.ReverseSigmoid(self.beta, self.gamma),
             "random_noise": lambda: pp_jax.RandomNoise(self.radius),
             "top_k": lambda: pp_jax.TopK(self.k),
@@ -184,7 +186,7 @@ class Defense:
         }
         return makers[self.name]()
 
-    def _mad(self, network: Any, surrogate: Any, target: Callable[..., Any]) -> Any:
+    def _mad(self, network: Any, surrogate: Any, target: Any) -> Any:
         """MAD with its exchangeable parts."""
         import pp_jax
         from pp_jax import distance, gram, objective, solvers

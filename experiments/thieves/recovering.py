@@ -103,7 +103,7 @@ def targets(config: Config, at: Scene, images: Any, answers: Any) -> Any:
         return _relabelled(config, at, images, answers, key)
     # What only the defender has, as the gate of a keyed swap, the thief does without.
     presumed = defense.build(at.thief, at.thief.init(own, at.pool.image_shape), _known(defense, at, answers.shape[1]))
-    seen = images if hasattr(presumed, "surrogate") else None
+    seen = images if presumed.reads_image else None
     if labels == "partial_bayes":
         return recovery.partial_bayes(key, answers, presumed, images=seen, centres=inverted)
     effort = config.attack.effort
@@ -187,5 +187,5 @@ def _from_shadows(config: Config, at: Scene, images: Any, answers: Any, presumed
     shadows = recovery.shadow_posteriors(
         own, at.thief, images, answers, config.attack.recipe(), queries=queries, count=effort.shadows
     )
-    theirs = np.concatenate([queries] * effort.shadows) if hasattr(presumed, "surrogate") else None
+    theirs = np.concatenate([queries] * effort.shadows) if presumed.reads_image else None
     return recovery.ddae(key, answers, presumed, shadows, images=theirs)

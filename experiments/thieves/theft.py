@@ -189,10 +189,10 @@ def online(config: Config, at: Scene, progress: Progress) -> Theft:
 
 def batchable(config: Config) -> bool:
     """Whether the theft can be one of many in a program: its queries and its training do not hang on the answers."""
-    from pp_jax.serving import perturbation
+    from pp_jax.types import StatefulDefense
 
     attack = config.attack
-    if perturbation.remembers(config.defense.build(None, None)):  # one query after another
+    if isinstance(config.defense.build(None, None), StatefulDefense):  # one query after another
         return False
     return attack.name == "knockoff" and attack.labels in ("soft", "top1") and not attack.validation
 

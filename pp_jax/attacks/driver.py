@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from pp_jax.serving.blackbox import API, Metered
-from pp_jax.types import Attack, TransferSet
+from pp_jax.types import QueryStrategy, TransferSet
 
 
 def collect(
     key: jax.Array,
-    attack: Attack,
+    attack: QueryStrategy[Any],
     pool: Any,
     api: API,
     *,

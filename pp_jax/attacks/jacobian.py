@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from pp_jax._validate import check_count
 from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
-from pp_jax.defenses.validation import check_count
 from pp_jax.training import Recipe, Trainable, fit
 from pp_jax.types import LogitsFn
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pp_jax._validate import check_images, images_outside, report_outside
 from pp_jax.gram.operator import LastLayer
-from pp_jax.serving import perturbation
 from pp_jax.serving.blackbox import BlackBox
 from pp_jax.solvers import objective
 from pp_jax.training import Trainable, make_step, start
-from pp_jax.types import Audit, Params, TransferSet
+from pp_jax.types import Audit, Params, SurrogateDefense, TransferSet
 
 Sees = Literal["thief", "proxy", "fixed"]
 """What the defense takes for the attacker's weights: the thief's own, a proxy's, or the surrogate it came with."""
@@ -147,9 +147,9 @@ def _check_images(images: Any, batch_size: int) -> None:
     """Refuse images that no black box answers; inside the compiled step their values cannot be looked at."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    perturbation.check_images(images)
-    outside = sum(int(perturbation.images_outside(images[i : i + 1000])) for i in range(0, len(images), 1000))
-    perturbation.report_outside(outside, len(images))
+    check_images(images)
+    outside = sum(int(images_outside(images[i : i + 1000])) for i in range(0, len(images), 1000))
+    report_outside(outside, len(images))
 
 
 def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, sees: Sees) -> None:
@@ -161,10 +161,10 @@ def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, se
     if sees == "fixed":
         return
     name = type(box.defense).__name__
-    if not hasattr(box.defense, "surrogate"):
+    if not isinstance(box.defense, SurrogateDefense):
         raise ValueError(f"sees={sees!r} needs a defense with a surrogate, such as MAD, not {name}")
     network = thief if sees == "thief" else proxy
-    if (expected := getattr(box.defense, "logits_fn", network)) != network:
+    if (expected := box.defense.logits_fn) != network:
         raise ValueError(f"the {sees} must be the network whose weights {name} takes, {expected}, not {network}")
 
 

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_range
+from pp_jax.defenses.cards import Card, Strength
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -48,7 +49,9 @@ class BDPL:
     zone: jax.Array | float
     epsilon: jax.Array | float
 
+    card = Card("BDPL", Strength("zone", 0.0, 1.0))
     random = True
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

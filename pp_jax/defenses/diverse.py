@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax.defenses.networks import check_classes
+from pp_jax._validate import check_classes
+from pp_jax.defenses.cards import Card
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
@@ -45,7 +46,9 @@ class EDM:
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
     models: Params
 
+    card = Card("EDM", trained=True)
     random = True
+    reads_image = True
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""

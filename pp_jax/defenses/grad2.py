@@ -1,12 +1,15 @@
 """GRAD², gradient redirection (Mazeika, Li, Forsyth: "How to steer your adversary", ICML 2022)."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.networks import check_classes
+from pp_jax._validate import check_classes
+from pp_jax.defenses.cards import Card, Defender, Strength
+from pp_jax.defenses.surrogates import Surrogate
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
 from pp_jax.geometry.posteriors import log_posterior
@@ -14,6 +17,14 @@ from pp_jax.gram.jacobian import select, trainable
 from pp_jax.pytree import pytree
 from pp_jax.solvers.lp import linear_max_l1, linear_max_l1_top
 from pp_jax.types import LogitsFn, Params, Query
+
+DISTILLED = Surrogate("distilled", epochs=10)
+"""The published surrogate."""
+
+
+def _name(parameters: Mapping[str, Any]) -> str:
+    """Its label."""
+    return "GRAD²-argmax" if parameters.get("keep_argmax") else "GRAD²"
 
 
 @pytree
@@ -59,7 +70,9 @@ class GRAD2:
     direction: Params | None = None
     keep_argmax: bool = dataclasses.field(default=False, metadata={"static": True})
 
+    card = Card(_name, Strength("epsilon", 0.0, 2.0), {"epsilon": 0.5})
     random = False
+    reads_image = True
 
     def __post_init__(self) -> None:
         """Check the budget where it is known."""
@@ -73,6 +86,32 @@ class GRAD2:
         solve = linear_max_l1_top if self.keep_argmax else linear_max_l1
         answer = solve(probs, gain.astype(probs.dtype), epsilon)
         return simplex.feasible(probs, answer, epsilon=epsilon, distance=L1(), keep_argmax=self.keep_argmax)
+
+    @classmethod
+    def fitted(
+        cls,
+        defender: Defender,
+        *,
+        epsilon: jax.Array | float = 0.5,
+        keep_argmax: bool = False,
+        surrogate: Surrogate = DISTILLED,
+    ) -> "GRAD2":
+        """Make it for a victim, with the published headline direction z = 𝟏 and a surrogate distilled from the victim.
+
+        Args:
+            defender: the victim and its data.
+            epsilon: the budget; .5 is the largest of the published .1, .2 and .5.
+            keep_argmax: keep the top class.
+            surrogate: the stand-in for the attacker's model.
+        """
+        network, params = surrogate.build(defender)
+        return cls(network, params, epsilon, all_ones(params), keep_argmax)
+
+    def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> "GRAD2":
+        """The same rule with a surrogate of the attacker's own, along the published direction."""
+        params = network.init(key, image_shape)
+        direction = None if self.direction is None else all_ones(params)
+        return dataclasses.replace(self, logits_fn=network, surrogate=params, direction=direction)
 
     def gain(self, probs: jax.Array, image: jax.Array) -> jax.Array:
         """c = Gz of one image, (K,): what a unit of mass on each class adds to the update along z."""

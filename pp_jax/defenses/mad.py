@@ -1,41 +1,29 @@
 """MAD, maximizing angular deviation (Orekondy, Schiele, Fritz, "Prediction Poisoning", ICLR 2020)."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from pp_jax import gram as grams
+from pp_jax._validate import check_solver
+from pp_jax.defenses.cards import Card, Defender, Strength
+from pp_jax.defenses.surrogates import RANDOM, Surrogate
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, Distance, check_budget
 from pp_jax.pytree import pytree
 from pp_jax.solvers import oracle
 from pp_jax.solvers.heuristic import LineSearch
-from pp_jax.types import LogitsFn, Params, Query
+from pp_jax.types import LogitsFn, Params, Query, Solver
 
 GramFn = Callable[[LogitsFn, Params, jax.Array], Any]
 
 
-class Solver(Protocol):
-    """Turns (y, M, ball) into an answer: geometry of K-vectors, no network."""
-
-    @property
-    def keep_argmax(self) -> bool:
-        """Whether the top class of y stays on top."""
-
-    @property
-    def random(self) -> bool:
-        """Whether the answer depends on the query's key."""
-
-    def check(self, distance: Distance) -> None:
-        """Raise ValueError for a distance that the solver does not support."""
-
-    def __call__(
-        self, probs: jax.Array, gram: Any, *, epsilon: jax.Array, distance: Distance, key: jax.Array
-    ) -> jax.Array:
-        """Return ỹ, (K,)."""
+def _name(parameters: Mapping[str, Any]) -> str:
+    """Its label."""
+    return "MAD-argmax" if parameters.get("keep_argmax") else "MAD"
 
 
 @pytree
@@ -59,13 +47,13 @@ class MAD:
         logits_fn: the surrogate, `logits_fn(surrogate, image) -> (K,)`; static.
         surrogate: its parameters (an untrained network does well: the paper's ablation).
         epsilon: budget in the unit of `distance`; a leaf, an array of budgets to `vmap` over it.
-        solver: a callable of `pp_jax.solvers`; static.
+        solver: one of `pp_jax.solvers`, or any `types.Solver`; static.
         distance: `L1()`, `L2()` or `KL()` of `pp_jax.distance`; static.
         gram: a function of `pp_jax.gram`; static.
 
     Raises:
-        ValueError: for a budget out of range, or a distance that the solver does not support; at the first call for a
-            surrogate with another number of classes.
+        ValueError: for a budget out of range, a solver that does not state its traits, or a distance that it does not
+            support; at the first call for a surrogate with another number of classes.
     """
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
@@ -76,7 +64,8 @@ class MAD:
     gram: GramFn = dataclasses.field(default=grams.last_layer, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        """Check the distance, and the budget where it is known."""
+        """Check the solver and the distance, and the budget where it is known."""
+        check_solver(self.solver)
         self.solver.check(self.distance)
         check_budget(self.epsilon, self.distance)
 
@@ -87,15 +76,22 @@ class MAD:
         """MAD-argmax: the same under the constraint that the top class stays (no accuracy is lost)."""
         return cls(logits_fn, surrogate, epsilon, solver=LineSearch(oracle.argmax_preserving), **kwargs)
 
+    card = Card(_name, Strength("epsilon", 0.0, 2.0), {"epsilon": 0.99})
+
     @property
     def random(self) -> bool:
-        """Whether answers depend on the owner's key."""
+        """Whether responses depend on the defender's key."""
         return self.solver.random
+
+    @property
+    def reads_image(self) -> bool:
+        """Whether the surrogate looks at the image: always but with `gram.identity`, which runs no network."""
+        return self.gram is not grams.identity
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer ỹ for one posterior, (K,)."""
         probs = simplex.working(probs)
-        gram = grams.as_operator(self.gram(self.logits_fn, self.surrogate, query.image))
+        gram = self._gram(probs, query.image)
         (classes,) = gram.diagonal().shape
         if classes != probs.shape[-1]:
             raise ValueError(f"the surrogate knows {classes} classes, the victim's posterior has {probs.shape[-1]}")
@@ -103,5 +99,43 @@ class MAD:
         gram = jax.tree.map(lambda leaf: leaf.astype(probs.dtype), gram)
         answer = self.solver(probs, gram, epsilon=epsilon, distance=self.distance, key=query.key)
         return simplex.feasible(
-            probs, answer, epsilon=epsilon, distance=self.distance, keep_argmax=self.solver.keep_argmax
+            probs, answer, epsilon=epsilon, distance=self.distance, keep_argmax=self.solver.keeps_argmax
         )
+
+    @classmethod
+    def fitted(
+        cls,
+        defender: Defender,
+        *,
+        epsilon: jax.Array | float = 0.99,
+        keep_argmax: bool = False,
+        surrogate: Surrogate = RANDOM,
+        solver: Solver | None = None,
+        distance: Distance = L1(),  # noqa: B008
+        gram: GramFn = grams.last_layer,
+    ) -> "MAD":
+        """Make it for a victim; the published setting by default.
+
+        Args:
+            defender: the victim, and what the defender presumes of the attacker.
+            epsilon: the budget; .99 is the largest of the paper's below 1, where labels begin to flip.
+            keep_argmax: MAD-argmax, which keeps the top class; not together with `solver`.
+            surrogate: the stand-in for the attacker's model: untrained, as in the paper, or trained.
+            solver: another of `pp_jax.solvers`.
+            distance: what the budget is measured in.
+            gram: over which of the surrogate's parameters the gradient is taken.
+        """
+        if keep_argmax and solver is not None:
+            raise ValueError("keep_argmax and solver must not both be given: a solver keeps the top class or does not")
+        chosen = LineSearch(oracle.argmax_preserving if keep_argmax else oracle.extreme) if solver is None else solver
+        return cls(*surrogate.build(defender), epsilon, solver=chosen, distance=distance, gram=gram)
+
+    def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> "MAD":
+        """The same rule with a surrogate of the attacker's own."""
+        return dataclasses.replace(self, logits_fn=network, surrogate=network.init(key, image_shape))
+
+    def _gram(self, probs: jax.Array, image: jax.Array) -> grams.Gram:
+        """The Gram operator for an image; the identity needs none, so that a recovery without images works."""
+        if not self.reads_image:
+            return grams.Identity(jnp.ones_like(probs))
+        return grams.as_operator(self.gram(self.logits_fn, self.surrogate, image))

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.networks import check_classes
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_classes, check_range
+from pp_jax.defenses.cards import Card, Strength
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
@@ -54,7 +54,9 @@ class AdaptiveMisinformation:
     tau: jax.Array | float
     nu: jax.Array | float = 1000.0
 
+    card = Card("adaptive misinformation", Strength("tau", 0.0, 1.0), {"tau": 0.7}, trained=True, exposed=True)
     random = False
+    reads_image = True
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

@@ -1,13 +1,14 @@
 """ModelGuard (Tang, Dai, Ganju, Guo, Li: "ModelGuard", USENIX Security 2024): answers that carry little information."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from pp_jax._validate import check_count
+from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.modelguard_lp import least_log_posterior
-from pp_jax.defenses.validation import check_count
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
 from pp_jax.pytree import pytree
@@ -49,7 +50,9 @@ class ModelGuardW:
 
     epsilon: jax.Array | float
 
+    card = Card("ModelGuard-W", Strength("epsilon", 0.0, 2.0), {"epsilon": 1.0})
     random = False
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the budget where it is known."""
@@ -112,7 +115,9 @@ class ModelGuardS:
     capacity: int = dataclasses.field(default=64, metadata={"static": True})
     candidates: int = dataclasses.field(default=1000, metadata={"static": True})
 
+    card = Card("ModelGuard-S", Strength("epsilon", 0.0, 2.0), {"epsilon": 1.0})
     random = True
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""
@@ -120,6 +125,21 @@ class ModelGuardS:
         check_count("num_classes", self.num_classes, low=2)
         check_count("capacity", self.capacity, low=1)
         check_count("candidates", self.candidates, low=0)
+
+    @classmethod
+    def fitted(cls, defender: Defender, *, epsilon: jax.Array | float = 1.0, capacity: int = 1024) -> "ModelGuardS":
+        """Make it for a victim.
+
+        Args:
+            defender: the victim.
+            epsilon: the budget; 1 is published.
+            capacity: responses remembered for each class.
+        """
+        return cls(epsilon, defender.classes, capacity)
+
+    def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> None:
+        """Nothing: responses depend on all queries before, of which an attacker would have to model the order."""
+        del key, network, image_shape
 
     def init(self) -> Centroids:
         """Return empty lists."""

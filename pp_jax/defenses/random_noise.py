@@ -6,7 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_range
+from pp_jax.defenses.cards import Card, Strength
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -33,7 +34,9 @@ class RandomNoise:
     norm: Literal["l1", "l2"] = dataclasses.field(default="l1", metadata={"static": True})
     distribution: Literal["uniform", "gaussian"] = dataclasses.field(default="uniform", metadata={"static": True})
 
+    card = Card("random noise", Strength("radius", 0.0, 400.0))
     random = True
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

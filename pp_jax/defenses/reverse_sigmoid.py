@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_range
+from pp_jax._validate import check_range
+from pp_jax.defenses.cards import Card, Strength
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -31,7 +32,9 @@ class ReverseSigmoid:
     beta: jax.Array | float
     gamma: jax.Array | float = 0.2
 
+    card = Card("reverse sigmoid", Strength("beta", 0.0, 1.0), {"beta": 1.0, "gamma": 0.2})
     random = False
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""
@@ -92,7 +95,9 @@ class DCP:
     gamma: jax.Array | float = 0.2
     nu: jax.Array | float = 1000.0
 
+    card = Card("DCP", Strength("beta", 0.0, 1.0))
     random = False
+    reads_image = False
 
     def __post_init__(self) -> None:
         """Check the parameters where they are known."""

@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax.defenses.validation import check_count, check_range
+from pp_jax._validate import check_count, check_range
+from pp_jax.defenses.cards import Card
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree
 from pp_jax.types import Query
@@ -40,7 +41,14 @@ class TopK:
     k: int = dataclasses.field(metadata={"static": True})
     renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
 
+    card = Card("top-k")
     random = False
+    reads_image = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether answers sum to one."""
+        return self.renormalise
 
     def __post_init__(self) -> None:
         """Check k."""
@@ -74,7 +82,14 @@ class Rounding:
     decimals: int = dataclasses.field(metadata={"static": True})
     renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
 
+    card = Card("rounding")
     random = False
+    reads_image = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether answers sum to one."""
+        return self.renormalise
 
     def __post_init__(self) -> None:
         """Check the number of decimals."""
@@ -120,7 +135,14 @@ class HighConfidence:
     cutoff: jax.Array | float
     renormalise: bool = dataclasses.field(default=True, metadata={"static": True})
 
+    card = Card("high-confidence cut-off")
     random = False
+    reads_image = False
+
+    @property
+    def normalised(self) -> bool:
+        """Whether answers sum to one."""
+        return self.renormalise
 
     def __post_init__(self) -> None:
         """Check the cut-off where it is known."""
@@ -139,7 +161,9 @@ class HighConfidence:
 class Top1:
     """Answer with the label alone: the one-hot at argmax y, first index on ties. The argmax is kept."""
 
+    card = Card("top-1")
     random = False
+    reads_image = False
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the one-hot of one posterior, (K,)."""

@@ -1,1 +1,38 @@
-"""What a defense is worth: metrics, calibration at equal cost, attackers, and the worst case over them."""
+"""What a defense is worth: the worst case over attackers that know it, at what cost to the defender.
+
+`evaluate` takes values (a victim, defenses, attackers, images) and returns a report; every run is kept as a record.
+"""
+
+from pp_jax.evaluation import calibration, metrics, named, sweep
+from pp_jax.evaluation.attackers import QUICK, STANDARD, Attacker, AttackerSet, Learner
+from pp_jax.evaluation.entries import Entry
+from pp_jax.evaluation.equalizing import Equalized, equalize
+from pp_jax.evaluation.evaluating import check, evaluate
+from pp_jax.evaluation.machines import Machines
+from pp_jax.evaluation.report import Report, Row
+from pp_jax.evaluation.runs import Run, Setup
+from pp_jax.evaluation.victims import Images, Victim
+
+__all__ = [
+    "QUICK",
+    "STANDARD",
+    "Attacker",
+    "AttackerSet",
+    "Entry",
+    "Equalized",
+    "Images",
+    "Learner",
+    "Machines",
+    "Report",
+    "Row",
+    "Run",
+    "Setup",
+    "Victim",
+    "calibration",
+    "check",
+    "equalize",
+    "evaluate",
+    "metrics",
+    "named",
+    "sweep",
+]

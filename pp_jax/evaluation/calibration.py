@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pp_jax._validate import check_defense, remembers
 from pp_jax.geometry.distance import L1
-from pp_jax.serving.perturbation import perturb, perturb_sequence, remembers
+from pp_jax.serving.perturbation import perturb, perturb_sequence
 from pp_jax.types import Defense, StatefulDefense
 
 Cost = Callable[[jax.Array, jax.Array], jax.Array]
@@ -98,6 +99,7 @@ def calibrate(
 
     def costs(strength: float) -> float:
         defense: Any = family(jnp.float32(strength))
+        check_defense(defense)
         if remembers(defense):
             answers, _ = perturb_sequence(defense, defense.init(), probs, images, key=key)
         else:

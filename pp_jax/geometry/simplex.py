@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from pp_jax._validate import check_posteriors
+
 if TYPE_CHECKING:
     from pp_jax.geometry.distance import Distance
 
@@ -25,20 +27,6 @@ def working(probs: jax.Array) -> jax.Array:
     return wide / jnp.sum(wide, axis=-1, keepdims=True)
 
 
-def tolerance(dtype: jnp.dtype, num_classes: int) -> float:
-    """How far from one the sum of a posterior of `dtype` may be: 1e-3, or what its rounding explains."""
-    return max(1e-3, num_classes * float(jnp.finfo(dtype).eps))
-
-
-def violations(probs: jax.Array) -> jax.Array:
-    """Count, per kind, the rows of (B, K) that are not posteriors: (not finite, negative, sum off), int32."""
-    finite = jnp.isfinite(probs).all(axis=-1)
-    negative = (probs < 0).any(axis=-1)
-    total = jnp.sum(probs.astype(jnp.promote_types(probs.dtype, jnp.float32)), axis=-1)
-    off = jnp.abs(total - 1) > tolerance(probs.dtype, probs.shape[-1])
-    return jnp.stack([jnp.sum(~finite), jnp.sum(finite & negative), jnp.sum(finite & ~negative & off)])
-
-
 def check(probs: jax.Array) -> None:
     """Refuse posteriors that are not on the simplex.
 
@@ -48,28 +36,7 @@ def check(probs: jax.Array) -> None:
     Raises:
         ValueError: naming how many rows break which requirement.
     """
-    check_form(probs)
-    report(violations(jnp.asarray(probs)), jnp.shape(probs)[0])
-
-
-def check_form(probs: jax.Array) -> None:
-    """Refuse what cannot be posteriors by shape or dtype.
-
-    Raises:
-        ValueError: naming shape or dtype.
-    """
-    if jnp.ndim(probs) != 2 or jnp.shape(probs)[-1] < 2:
-        raise ValueError(f"posteriors must have shape (B, K) with K ≥ 2, not {jnp.shape(probs)}")
-    if not jnp.issubdtype(jnp.result_type(probs), jnp.floating):
-        raise ValueError(f"posteriors must be floating point, not {jnp.result_type(probs)}")
-
-
-def report(counts: jax.Array, rows: int) -> None:
-    """Raise the error that `violations` counted, if any."""
-    requirements = ("must be finite", "must not be negative", "must sum to one")
-    for count, requirement in zip([int(c) for c in counts], requirements, strict=True):
-        if count:
-            raise ValueError(f"posteriors {requirement}: {count} of {rows} rows do not")
+    check_posteriors(probs)
 
 
 def first_top(probs: jax.Array) -> jax.Array:

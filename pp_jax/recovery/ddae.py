@@ -1,18 +1,21 @@
 """D-DAE: learn from pairs made with the presumed defense how to map answers back to posteriors (Chen et al. 2023)."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import numpy as np
 
+from pp_jax._validate import check_answers
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs
 from pp_jax.recovery.autoencoder import learn
-from pp_jax.recovery.checks import check_answers
+from pp_jax.recovery.knowledge import Knowledge, keys
+from pp_jax.recovery.partial_bayes import has_something_to_recover, inverted
 from pp_jax.training import Recipe, Sets, fit_many
 from pp_jax.training.predicting import predict
 from pp_jax.training.step import check_pairs
-from pp_jax.types import Defense
+from pp_jax.types import Defense, TransferSet
 
 PUBLISHED = Recipe(epochs=200, batch_size=64, learning_rate=1e-2, momentum=0.9, decay_every=200)
 """How the recovery network is trained: SGD at a constant rate."""
@@ -157,3 +160,112 @@ def shadow_posteriors(
     params = fit_many(jax.random.split(fit_key, count), network, sets, recipe)
     each = (jax.tree.map(lambda leaf, t=t: leaf[t], params) for t in range(count))
     return np.concatenate([predict(network, one, queries) for one in each])
+
+
+@dataclasses.dataclass(frozen=True)
+class DDAE:
+    """D-DAE with shadow models that the attacker trains on its responses (`ddae`).
+
+    Attributes:
+        shadows: models; published: 20.
+        queries: that each of them answers, at least 2.
+    """
+
+    shadows: int = 4
+    queries: int = 500
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.shadows < 1 or self.queries < 2:
+            raise ValueError(f"shadows is {self.shadows} and queries {self.queries}: must be at least 1 and at least 2")
+
+    def applies_to(self, defense: Any) -> bool:
+        """To every defense without memory; not to none."""
+        return has_something_to_recover(defense)
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the recovered posteriors, (n, K)."""
+        own, shadow_key = keys(key)
+        presumed, images = knowledge.presumed, transfer.images
+        queries = images[: self.queries]
+        probs = shadow_posteriors(
+            shadow_key, knowledge.network, images, transfer.answers, knowledge.recipe, queries=queries,
+            count=self.shadows,
+        )  # fmt: skip
+        theirs = np.concatenate([queries] * self.shadows) if presumed.reads_image else None
+        return transfer._replace(answers=ddae(own, transfer.answers, presumed, probs, images=theirs))
+
+
+@dataclasses.dataclass(frozen=True)
+class DDAEPlus:
+    """D-DAE+ : posteriors to learn from are drawn around the responses (`ddae_plus`).
+
+    Attributes:
+        pairs: that the recovery network learns from, at least 2; published: 10⁵.
+        epochs: passes over them; published: 200. The defaults are a fifth of both: seconds in place of minutes.
+    """
+
+    pairs: int = 20_000
+    epochs: int = 40
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check_pairs(self.pairs, self.epochs)
+
+    def applies_to(self, defense: Any) -> bool:
+        """To every defense without memory; not to none."""
+        return has_something_to_recover(defense)
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the recovered posteriors, (n, K)."""
+        own, _ = keys(key)
+        presumed = knowledge.presumed
+        targets = ddae_plus(
+            own,
+            transfer.answers,
+            presumed,
+            images=transfer.images if presumed.reads_image else None,
+            centres=inverted(transfer.answers, presumed),
+            samples=self.pairs,
+            recipe=dataclasses.replace(PUBLISHED, epochs=self.epochs),
+        )
+        return transfer._replace(answers=targets)
+
+
+@dataclasses.dataclass(frozen=True)
+class DDAEImagined:
+    """D-DAE on posteriors such as classifiers give, y = softmax(s z), s ~ U(½, 8), z ~ N(0, I): no data, no shadows.
+
+    Attributes:
+        pairs: that the recovery network learns from, at least 2.
+        epochs: passes over them.
+    """
+
+    pairs: int = 20_000
+    epochs: int = 40
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _check_pairs(self.pairs, self.epochs)
+
+    def applies_to(self, defense: Any) -> bool:
+        """To every defense without memory; not to none."""
+        return has_something_to_recover(defense)
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the recovered posteriors, (n, K)."""
+        own, imagining = keys(key)
+        presumed, images = knowledge.presumed, transfer.images
+        scale_key, draw_key = jax.random.split(imagining)
+        scales = jax.random.uniform(scale_key, (self.pairs, 1), minval=0.5, maxval=8)
+        shape = (self.pairs, np.shape(transfer.answers)[1])
+        probs = np.asarray(jax.nn.softmax(scales * jax.random.normal(draw_key, shape)))
+        theirs = images[np.arange(self.pairs) % len(images)] if presumed.reads_image else None
+        recipe = dataclasses.replace(PUBLISHED, epochs=self.epochs)
+        return transfer._replace(answers=ddae(own, transfer.answers, presumed, probs, images=theirs, recipe=recipe))
+
+
+def _check_pairs(pairs_: int, epochs: int) -> None:
+    """Refuse too few pairs or epochs."""
+    if pairs_ < 2 or epochs < 1:
+        raise ValueError(f"pairs is {pairs_} and epochs {epochs}: must be at least 2 and at least 1")

@@ -1,5 +1,6 @@
 """MAD undone in closed form: what an attacker who knows the rule and its budget learns of the clean posteriors."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,13 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import _batching
+from pp_jax._validate import check_answers, name_of
+from pp_jax.defenses.grad2 import GRAD2
 from pp_jax.defenses.mad import MAD
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
-from pp_jax.recovery.checks import check_answers
+from pp_jax.recovery.knowledge import Knowledge
 from pp_jax.solvers.heuristic import LineSearch
-from pp_jax.solvers.oracle import argmax_preserving
-from pp_jax.types import Query
+from pp_jax.solvers.optimal import MinInner
+from pp_jax.types import Query, TransferSet
 
 Prefer = Callable[[jax.Array], jax.Array]
 """How plausible an attacker takes a posterior (K,) for, a scalar; hashable."""
@@ -168,6 +171,55 @@ def _check_defense(defense: MAD) -> None:
         raise ValueError(f"the distance must be L1 for the inversion, not {type(defense.distance).__name__}")
     if not isinstance(defense.solver, LineSearch):
         raise ValueError(f"the solver must be LineSearch for the inversion, not {type(defense.solver).__name__}")
-    if defense.solver.oracle is argmax_preserving or defense.random:
-        name = getattr(defense.solver.oracle, "__name__", repr(defense.solver.oracle))
+    oracle = defense.solver.oracle
+    if not oracle.vertex or oracle.random:
+        name = name_of(oracle)
         raise ValueError(f"the oracle must name a vertex without the owner's key for the inversion, not {name}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inversion:
+    """Invert MAD in closed form, knowing the rule and its budget but not the surrogate's weights (`invert_mad`).
+
+    Exact for line searches in L1 towards a vertex. Minimum inner product and GRAD² raise one class by ε/2 as well, but
+    take the mass from the others in turn, not in proportion: nearly inverted.
+    """
+
+    def applies_to(self, defense: Any) -> bool:
+        """To MAD in L1 whose solver moves towards one class, and to GRAD², unless they keep the top class."""
+        return raises_one_class(defense)
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the inverted responses, (n, K)."""
+        del key
+        return transfer._replace(answers=invert_mad(transfer.answers, epsilon=knowledge.presumed.epsilon))
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownWeightsInversion:
+    """Invert MAD with the defender's own surrogate: the worst case of leaked weights, and a yardstick."""
+
+    def applies_to(self, defense: Any) -> bool:
+        """To MAD in L1 with a line search towards a vertex that needs no key."""
+        return (
+            raises_one_class(defense)
+            and isinstance(defense, MAD)
+            and isinstance(defense.solver, LineSearch)
+            and not defense.random
+        )
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the inverted responses, (n, K)."""
+        del key
+        return transfer._replace(answers=invert_known_mad(transfer.answers, transfer.images, knowledge.deployed))
+
+
+def raises_one_class(defense: Any) -> bool:
+    """Whether a defense moves a posterior by an L1 budget towards one class, whichever that is."""
+    if isinstance(defense, GRAD2):
+        return not defense.keep_argmax
+    if not isinstance(defense, MAD) or not isinstance(defense.distance, L1):
+        return False
+    solver = defense.solver
+    towards_vertex = isinstance(solver, LineSearch) and solver.oracle.vertex
+    return towards_vertex or (isinstance(solver, MinInner) and not solver.keeps_argmax)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pp_jax import _validate
 from pp_jax._batching import each
 from pp_jax.geometry import simplex
 from pp_jax.types import Defense, Query
@@ -41,15 +42,17 @@ def pushed(key: jax.Array, defense: Defense, probs: jax.Array, images: Any) -> j
 
 
 def check_defense(defense: Any, images: Any) -> None:
-    """Refuse a defense whose answer depends on the image where there are none.
+    """Refuse what is no defense, one with a memory, and one whose response depends on the image where there are none.
 
     Raises:
         ValueError: naming the defense.
     """
-    links = getattr(defense, "defenses", (defense,))
-    needy = [type(link).__name__ for link in links if hasattr(link, "surrogate")]
-    if needy and images is None:
-        raise ValueError(f"{needy[0]} asks its surrogate about the image: images must be given, not None")
+    _validate.check_defense(defense)
+    name = _validate.name_of(defense)
+    if _validate.remembers(defense):
+        raise ValueError(f"{name} remembers its responses: pairs can only be made with a defense without memory")
+    if defense.reads_image and images is None:
+        raise ValueError(f"the responses of {name} depend on the image: images must be given, not None")
 
 
 @jax.jit
@@ -64,7 +67,7 @@ def _pushed(defense: Defense, rows: tuple[jax.Array, ...]) -> jax.Array:
     """`pushed`, compiled."""
 
     def one(key: jax.Array, probs: jax.Array, image: jax.Array | None = None) -> jax.Array:
-        # No defense without a surrogate looks at the pixels.
+        # Looked at by none: `check_defense` refuses a defense that reads the image where there is none.
         image = jnp.zeros((1, 1, 1), jnp.float32) if image is None else image
         return defense(probs, Query(image, key)).astype(probs.dtype)
 

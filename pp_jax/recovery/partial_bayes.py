@@ -1,15 +1,19 @@
 """Partial Bayes: look an answer up in a table of what the presumed defense does to posteriors (ModelGuard, 2024)."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._validate import check_answers
+from pp_jax.defenses.composition import Chain
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs, table
-from pp_jax.recovery.checks import check_answers
-from pp_jax.types import Defense
+from pp_jax.recovery.inversion import invert_mad, raises_one_class
+from pp_jax.recovery.knowledge import Knowledge, keys
+from pp_jax.types import Defense, StatefulDefense, TransferSet
 
 # So many pairs exist at once, and so many answers are compared with so many of them.
 _TABLE, _ROWS, _COLUMNS = 1 << 16, 256, 4096
@@ -144,3 +148,40 @@ def _check_numbers(
     for name, value in (("concentration", concentration), ("radius", radius)):
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be above 0 and finite, not {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PartialBayes:
+    """Look responses up in a table of what the presumed defense does to posteriors (`partial_bayes`).
+
+    Attributes:
+        samples: pairs in the table.
+    """
+
+    samples: int = 10**6
+
+    def applies_to(self, defense: Any) -> bool:
+        """To every defense without memory; not to none."""
+        return has_something_to_recover(defense)
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the estimated posteriors, (n, K)."""
+        own, _ = keys(key)
+        presumed = knowledge.presumed
+        images = transfer.images if presumed.reads_image else None
+        targets = partial_bayes(
+            own, transfer.answers, presumed, images=images, centres=inverted(transfer.answers, presumed),
+            samples=self.samples,
+        )  # fmt: skip
+        return transfer._replace(answers=targets)
+
+
+def has_something_to_recover(defense: Any) -> bool:
+    """Whether a defense changes responses, each by itself."""
+    nothing = isinstance(defense, Chain) and not defense.defenses
+    return not nothing and not isinstance(defense, StatefulDefense)
+
+
+def inverted(responses: Any, presumed: Any) -> Any:
+    """Where the clean posteriors of a line search lie, far from the responses; None where there is no inversion."""
+    return invert_mad(responses, epsilon=presumed.epsilon) if raises_one_class(presumed) else None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from pp_jax.recovery.checks import check_answers
+from pp_jax._validate import check_answers, check_images
 from pp_jax.serving import perturbation
 from pp_jax.serving.blackbox import API
 from pp_jax.training.augmentation import Augmentation
@@ -88,7 +88,7 @@ def smoothing(key: jax.Array, api: API, *, copies: int = 3, augment: Augmentatio
         raise ValueError(f"copies must be at least 1, not {copies}")
 
     def ask(images: Any) -> np.ndarray:
-        perturbation.check_images(images)
+        check_images(images)
         changed = np.asarray(_changed(key, jnp.asarray(images), copies, augment))
         answers = np.asarray(api(changed.reshape(-1, *changed.shape[2:])))
         if len(answers) != copies * len(images):

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pp_jax import _batching, parallel
+from pp_jax._validate import check_defense, check_forgetful, check_images, check_key, name_of, remembers
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
@@ -39,7 +40,7 @@ class BlackBox:
             them once; static.
 
     Raises:
-        ValueError: for a mesh without the axis "data".
+        ValueError: for what is no defense (`types.Defense`), or a mesh without the axis "data".
     """
 
     logits_fn: LogitsFn = dataclasses.field(metadata={"static": True})
@@ -50,7 +51,8 @@ class BlackBox:
     mesh: Mesh | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        """Check the mesh."""
+        """Check the defense and the mesh."""
+        check_defense(self.defense)
         parallel.check_mesh(self.mesh)
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, Audit]:
@@ -64,16 +66,17 @@ class BlackBox:
 
         Raises:
             ValueError: for images of a wrong rank, dtype or range, a random defense without a key, a surrogate with
-                another number of classes than the victim, or a defense with memory.
+                another number of classes than the victim, a defense with memory, or responses of another shape or off
+                the simplex.
         """
-        perturbation.check_forgetful(self.defense)
-        perturbation.check_images(images)
-        perturbation.check_key(self.defense, self.key)
+        check_forgetful(self.defense)
+        check_images(images)
+        check_key(self.defense, self.key)
         if self.mesh is not None:
             (images,) = parallel.spread(self.mesh, images)
-        answers, audit, outside = answered(self, images)
+        answers, audit, broken = answered(self, images)
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
-            perturbation.report_outside(int(outside), len(images))
+            broken.report(len(images), self.defense)
         return answers, audit
 
     def session(self) -> "Ask":
@@ -81,7 +84,7 @@ class BlackBox:
 
         A defense with memory begins with none and keeps it from batch to batch; any other answers as the box does.
         """
-        return Session(self) if perturbation.remembers(self.defense) else self
+        return Session(self) if remembers(self.defense) else self
 
     def api(self) -> API:
         """The attacker's view, a session of its own: images in, answers out."""
@@ -107,8 +110,8 @@ class Session:
     """
 
     def __init__(self, box: BlackBox) -> None:
-        if not perturbation.remembers(box.defense):
-            raise ValueError(f"{type(box.defense).__name__} has no memory: ask the black box itself")
+        if not remembers(box.defense):
+            raise ValueError(f"{name_of(box.defense)} has no memory: ask the black box itself")
         self._box = box
         self.state = cast(StatefulDefense[Any], box.defense).init()
 
@@ -123,8 +126,8 @@ class Session:
 
 
 @jax.jit
-def answered(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, jax.Array]:
-    """Answers, audit, and the number of images out of range."""
+def answered(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, perturbation.Broken]:
+    """Answers, audit, and what was wrong with images, victim and responses."""
     key = jax.random.key(0) if box.key is None else box.key
 
     def rows(shared: tuple[Params, Defense, jax.Array], images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -132,12 +135,14 @@ def answered(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, jax.Ar
 
         def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
             probs = posterior(box.logits_fn, params, image)
-            return defense(probs, Query(image, perturbation.image_key(key, image))), probs
+            query = Query(image, perturbation.image_key(key, image))
+            return perturbation.respond(defense, probs, query), probs
 
         return _batching.each(one, box.batch_size, images)
 
     answers, probs = parallel.over_rows(rows, box.mesh, (box.params, box.defense, key), images)
-    return answers, Audit(probs), parallel.everywhere(box.mesh, perturbation.images_outside(images))
+    broken = perturbation.look(box.defense, probs, images, answers)
+    return answers, Audit(probs), parallel.everywhere(box.mesh, broken)
 
 
 class Metered:

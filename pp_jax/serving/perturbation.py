@@ -9,7 +9,22 @@ from jax.sharding import Mesh
 
 from pp_jax import parallel
 from pp_jax._batching import each
-from pp_jax.geometry import simplex
+from pp_jax._validate import (
+    check_defense,
+    check_forgetful,
+    check_images,
+    check_key,
+    check_memory,
+    check_posteriors_form,
+    check_response,
+    images_outside,
+    name_of,
+    remembers,
+    report_outside,
+    report_violations,
+    response_violations,
+    violations,
+)
 from pp_jax.types import Defense, Query, State, StatefulDefense
 
 
@@ -43,11 +58,12 @@ def perturb(
         Answers ỹ, (B, K), in float32 or, for float64 posteriors, float64.
 
     Raises:
-        ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, a random defense
-            without a key or one with a memory, a surrogate with another number of classes, or a mesh without the axis
-            "data".
+        ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, what is no defense
+            (`types.Defense`), a random one without a key or one with a memory, responses of another shape or off the
+            simplex, a surrogate with another number of classes, or a mesh without the axis "data".
     """
     parallel.check_mesh(mesh)
+    check_defense(defense)
     check_forgetful(defense)
     _check_questions(defense, probs, images, key)
     if mesh is not None:
@@ -56,20 +72,27 @@ def perturb(
     if check:
         # Inside somebody's jit there are no values to look at.
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
-            broken.report(len(images))
+            broken.report(len(images), defense)
     return answers
 
 
 class Broken(NamedTuple):
-    """How many rows of a batch break which requirement."""
+    """How many rows of a batch break which requirement; the defense is at fault last."""
 
     posteriors: jax.Array
     images: jax.Array
+    responses: jax.Array
 
-    def report(self, rows: int) -> None:
+    def report(self, rows: int, defense: Any) -> None:
         """Raise the first error that was counted, if any."""
-        simplex.report(self.posteriors, rows)
         report_outside(int(self.images), rows)
+        report_violations(self.posteriors, rows)
+        report_violations(self.responses, rows, what=f"responses of {name_of(defense)}")
+
+
+def look(defense: Any, probs: jax.Array, images: jax.Array, responses: jax.Array) -> Broken:
+    """Count what is wrong with posteriors, images and responses."""
+    return Broken(violations(probs), images_outside(images), response_violations(defense, responses))
 
 
 def _answered(
@@ -83,14 +106,18 @@ def _answered(
 ) -> tuple[jax.Array, Broken]:
     """Answers (B, K), and what was wrong with the questions."""
     key = jax.random.key(0) if key is None else key
-    broken = Broken(simplex.violations(probs), images_outside(images))
 
     def rows(shared: tuple[Defense, jax.Array], probs: jax.Array, images: jax.Array) -> jax.Array:
         defense, key = shared
-        return each(lambda y, x: defense(y, Query(x, image_key(key, x))), batch_size, probs, images)
+        return each(lambda y, x: respond(defense, y, Query(x, image_key(key, x))), batch_size, probs, images)
 
     answers = parallel.over_rows(rows, mesh, (defense, key), probs, images)
-    return answers, parallel.everywhere(mesh, broken)
+    return answers, parallel.everywhere(mesh, look(defense, probs, images, answers))
+
+
+def respond(defense: Defense, probs: jax.Array, query: Query) -> jax.Array:
+    """The response of a defense without memory to one posterior, (K,), of the shape that it must have."""
+    return check_response(defense, defense(probs, query), probs)
 
 
 answered = jax.jit(_answered, static_argnames=("batch_size", "mesh"))
@@ -124,13 +151,16 @@ def perturb_sequence(
         Answers ỹ, (B, K), and the memory after the last query.
 
     Raises:
-        ValueError: as `perturb`.
+        ValueError: as `perturb`, and for a defense without memory.
     """
+    check_defense(defense)
+    if not remembers(defense):
+        raise ValueError(f"{name_of(defense)} has no memory: perturb answers for it")
     _check_questions(defense, probs, images, key)
     answers, state, broken = _answered_in_order(defense, state, jnp.asarray(probs), jnp.asarray(images), key)
     if check:
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
-            broken.report(len(images))
+            broken.report(len(images), defense)
     return answers, state
 
 
@@ -143,11 +173,12 @@ def _answered_in_order(
 
     def step(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         y, x = row
-        answer, state = defense(y, Query(x, image_key(secret, x)), state)
-        return state, answer
+        answer, after = defense(y, Query(x, image_key(secret, x)), state)
+        check_memory(defense, state, after)
+        return after, check_response(defense, answer, y)
 
     state, answers = jax.lax.scan(step, state, (probs, images))
-    return answers, state, Broken(simplex.violations(probs), images_outside(images))
+    return answers, state, look(defense, probs, images, answers)
 
 
 def _check_questions(
@@ -155,36 +186,10 @@ def _check_questions(
 ) -> None:
     """Refuse what can be seen to be wrong without looking at values."""
     check_images(images)
-    simplex.check_form(probs)
+    check_posteriors_form(probs)
     if len(probs) != len(images):
         raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
     check_key(defense, key)
-
-
-def remembers(defense: Any) -> bool:
-    """Whether a defense has a memory, which is to be threaded from query to query."""
-    return hasattr(defense, "init")
-
-
-def check_forgetful(defense: Any) -> None:
-    """Refuse a defense with a memory where each query is answered by itself.
-
-    Raises:
-        ValueError: naming the defense.
-    """
-    if remembers(defense):
-        name = type(defense).__name__
-        raise ValueError(f"{name} remembers its answers: ask it in a session() of its black box or by perturb_sequence")
-
-
-def check_key(defense: Defense | StatefulDefense[Any], key: jax.Array | None) -> None:
-    """Refuse a random defense without a key.
-
-    Raises:
-        ValueError: naming the defense.
-    """
-    if key is None and getattr(defense, "random", False):
-        raise ValueError(f"{type(defense).__name__} draws random numbers: it needs key=jax.random.key(…), not None")
 
 
 def image_key(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -203,34 +208,3 @@ def image_key(key: jax.Array, image: jax.Array) -> jax.Array:
     weights = jax.random.bits(key, (2, words.size), jnp.uint32) | jnp.uint32(1)
     low, high = (jnp.sum(words * row, dtype=jnp.uint32) for row in weights)
     return jax.random.fold_in(jax.random.fold_in(key, low), high)
-
-
-def images_outside(images: jax.Array) -> jax.Array:
-    """The number of floating-point images with a pixel that is not in [0, 1] (NaN included), int32."""
-    if images.dtype == jnp.uint8:
-        return jnp.zeros((), jnp.int32)
-    inside = (images >= 0) & (images <= 1)
-    return jnp.sum(~inside.all(axis=(1, 2, 3)))
-
-
-def report_outside(outside: int, rows: int) -> None:
-    """Raise if any of so many images is out of range.
-
-    Raises:
-        ValueError: naming both numbers.
-    """
-    if outside:
-        raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {rows} are not")
-
-
-def check_images(images: jax.Array) -> None:
-    """Refuse images that are not (B, H, W, C), B ≥ 1, of uint8 or floating point.
-
-    Raises:
-        ValueError: naming shape or dtype.
-    """
-    if jnp.ndim(images) != 4 or len(images) == 0:
-        raise ValueError(f"images must have shape (B, H, W, C) with B ≥ 1, not {jnp.shape(images)}")
-    dtype = jnp.result_type(images)
-    if dtype != jnp.uint8 and not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"images must be uint8 or floating point in [0, 1], not {dtype}")

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pp_jax import parallel
-from pp_jax.geometry import simplex
+from pp_jax._validate import check_defense, check_forgetful, check_images, check_key, check_posteriors_form
 from pp_jax.serving import blackbox, perturbation
 from pp_jax.serving.pipeline import Batch, batches, in_order, release
 from pp_jax.types import Audit, Defense
@@ -59,15 +59,16 @@ def perturb(
             while iterating, what `pp_jax.perturb` refuses, with the rows' numbers in the stream, and a source that is
             empty or changes its form. What the source raises comes through, after the answers to what came before it.
     """
-    perturbation.check_forgetful(defense)
-    perturbation.check_key(defense, key)
+    check_defense(defense)
+    check_forgetful(defense)
+    check_key(defense, key)
     _check_options(batch_size, prefetch, mesh)
     defense = defense if mesh is None else parallel.place(defense, mesh)
 
     def launch(batch: Batch) -> Any:
         probs, images = batch.arrays
-        _at(batch, simplex.check_form, probs)
-        _at(batch, perturbation.check_images, images)
+        _at(batch, check_posteriors_form, probs)
+        _at(batch, check_images, images)
         # Padding must not be what `check` complains about.
         probs[batch.rows :, 0] = 1
         # An answer of another dtype than its posterior does not fit in the latter's place.
@@ -79,7 +80,7 @@ def perturb(
         answers, broken = result
         if check:
             # Fetched as a whole: reading a count at a time would launch programs behind those under way.
-            _at(batch, jax.device_get(broken).report, batch.rows)
+            _at(batch, jax.device_get(broken).report, batch.rows, defense)
         return np.asarray(answers)[: batch.rows]
 
     return _run(launch, finish, _pairs(source), batch_size, prefetch)
@@ -104,19 +105,19 @@ def ask(
     Raises:
         ValueError: as `perturb` of this module, and as the black box.
     """
-    perturbation.check_forgetful(box.defense)
-    perturbation.check_key(box.defense, box.key)
+    check_forgetful(box.defense)
+    check_key(box.defense, box.key)
     _check_options(batch_size, prefetch, box.mesh)
     box = box if box.mesh is None else parallel.place(box, box.mesh)
 
     def launch(batch: Batch) -> Any:
         (images,) = batch.arrays
-        _at(batch, perturbation.check_images, images)
+        _at(batch, check_images, images)
         return blackbox.answered(box, *_put(box.mesh, batch))
 
-    def finish(batch: Batch, result: tuple[jax.Array, Audit, jax.Array]) -> tuple[np.ndarray, Audit]:
-        answers, audit, outside = result
-        _at(batch, perturbation.report_outside, int(outside), batch.rows)
+    def finish(batch: Batch, result: tuple[jax.Array, Audit, perturbation.Broken]) -> tuple[np.ndarray, Audit]:
+        answers, audit, broken = result
+        _at(batch, jax.device_get(broken).report, batch.rows, box.defense)
         return np.asarray(answers)[: batch.rows], jax.tree.map(lambda a: np.asarray(a)[: batch.rows], audit)
 
     pieces = [source] if hasattr(source, "shape") else source

@@ -1,13 +1,16 @@
 """The paper's two-step heuristic: an oracle names a point of the simplex, a step towards it ends on the ε-ball."""
 
 import dataclasses
+from typing import Any
 
 import jax
 
+from pp_jax._validate import check_oracle, name_of
 from pp_jax.geometry.distance import Distance, between, check_norm, project
 from pp_jax.gram.operator import Gram, as_operator
 from pp_jax.solvers import objective as objectives
 from pp_jax.solvers import oracle as oracles
+from pp_jax.types import Oracle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,48 +18,50 @@ class LineSearch:
     """ỹ = y + α(y* − y), y* the oracle's choice, α ∈ [0, 1] the largest with dist(y, ỹ) ≤ ε (Orekondy et al. 2020).
 
     Attributes:
-        oracle: a function of `pp_jax.oracle`.
+        oracle: one of `pp_jax.oracle`, or any `types.Oracle`; its traits are the solver's.
         objective: `objective.angular` (H) or `objective.inner`.
-        interpolate_first: judge each vertex where the line search would end, not at the vertex itself (oracle `extreme`
-            only). It costs nothing and never gives a smaller H; whether it harms a student more is another question
-            (docs/theory.md).
+        interpolate_first: judge each vertex where the line search would end, not at the vertex itself (for an oracle
+            that takes `step`, such as `extreme`). It costs nothing and never gives a smaller H; whether it harms a
+            student more is another question (docs/theory.md).
 
     Raises:
-        ValueError: for `interpolate_first` with another oracle.
+        ValueError: for an oracle that does not state its traits, or `interpolate_first` with one that takes no `step`.
     """
 
-    oracle: oracles.Oracle = oracles.extreme
+    oracle: Oracle = oracles.extreme
     objective: oracles.Objective = objectives.angular
     interpolate_first: bool = False
 
     def __post_init__(self) -> None:
-        """Check the combination."""
-        if self.interpolate_first and self.oracle is not oracles.extreme:
-            raise ValueError(f"interpolate_first needs the oracle `extreme`, not `{_name(self.oracle)}`")
+        """Check the oracle and the combination."""
+        check_oracle(self.oracle)
+        if self.interpolate_first and not self.oracle.takes_step:
+            name = name_of(self.oracle)
+            raise ValueError(f"interpolate_first needs an oracle that takes `step`, such as `extreme`, not `{name}`")
 
     def check(self, distance: Distance) -> None:
         """Every distance has a line search."""
 
     @property
-    def keep_argmax(self) -> bool:
-        """Whether the top class of y stays on top."""
-        return self.oracle is oracles.argmax_preserving
+    def keeps_argmax(self) -> bool:
+        """Whether the top class of y stays on top: wherever the oracle's choice has it there."""
+        return self.oracle.keeps_argmax
 
     @property
     def random(self) -> bool:
-        """Whether the answer depends on the query's key."""
-        return self.oracle is oracles.random_vertex
+        """Whether the response depends on the query's key."""
+        return self.oracle.random
 
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         gram = as_operator(gram)
+        # An oracle that draws without saying so is stopped here: it would draw from a key that everybody knows.
+        options: dict[str, Any] = {"objective": self.objective, "key": key if self.random else None}
         if self.interpolate_first:
-            step = distance.line_search_vertices(probs, epsilon)
-            target = oracles.extreme(probs, gram, objective=self.objective, step=step)
-        else:
-            target = self.oracle(probs, gram, objective=self.objective, key=key)
+            options["step"] = distance.line_search_vertices(probs, epsilon)
+        target = self.oracle(probs, gram, **options)
         return between(probs, target, distance.line_search(probs, target, epsilon))
 
 
@@ -65,33 +70,36 @@ class Projection:
     """ỹ = y* moved into ball ∩ simplex by alternating Euclidean projections, the alternative to the line search.
 
     Attributes:
-        oracle: a function of `pp_jax.oracle`.
+        oracle: one of `pp_jax.oracle`, or any `types.Oracle`.
         objective: `objective.angular` or `objective.inner`.
+
+    Raises:
+        ValueError: for an oracle that does not state its traits.
     """
 
-    oracle: oracles.Oracle = oracles.extreme
+    oracle: Oracle = oracles.extreme
     objective: oracles.Objective = objectives.angular
 
     check = check_norm
 
+    def __post_init__(self) -> None:
+        """Check the oracle."""
+        check_oracle(self.oracle)
+
     @property
-    def keep_argmax(self) -> bool:
+    def keeps_argmax(self) -> bool:
         """A projection may reorder classes: the top class is not promised."""
         return False
 
     @property
     def random(self) -> bool:
-        """Whether the answer depends on the query's key."""
-        return self.oracle is oracles.random_vertex
+        """Whether the response depends on the query's key."""
+        return self.oracle.random
 
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
-        target = self.oracle(probs, as_operator(gram), objective=self.objective, key=key)
+        own = key if self.random else None
+        target = self.oracle(probs, as_operator(gram), objective=self.objective, key=own)
         return project(probs, target, epsilon, distance=distance)
-
-
-def _name(function: object) -> str:
-    """The name of a function, or its repr."""
-    return getattr(function, "__name__", repr(function))

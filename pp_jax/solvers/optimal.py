@@ -22,6 +22,11 @@ class MinInner:
     random = False
     check = check_norm
 
+    @property
+    def keeps_argmax(self) -> bool:
+        """Whether the top class of y stays on top: where it was asked for."""
+        return self.keep_argmax
+
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
     ) -> jax.Array:
@@ -41,6 +46,11 @@ class MaxAngle:
     keep_argmax: bool = False
     random = False
     check = check_norm
+
+    @property
+    def keeps_argmax(self) -> bool:
+        """Whether the top class of y stays on top: where it was asked for."""
+        return self.keep_argmax
 
     def __call__(
         self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array

@@ -1,6 +1,7 @@
 """The oracles of MAD: each names the point y* of the simplex towards which the posterior is pulled.
 
-Signature: `oracle(probs, gram, *, objective, key) -> y*`, one posterior (K,), a Gram operator or matrix (K, K).
+Signature: `oracle(probs, gram, *, objective, key) -> y*`, one posterior (K,), a Gram operator or matrix (K, K); the
+contract is `types.Oracle`, and `declare` makes one of a function by stating its traits.
 `extreme` and `argmax_preserving` maximise the objective, the other two are the paper's ablations. Each is followed by a
 line search (`pp_jax.solvers.LineSearch`).
 
@@ -9,8 +10,11 @@ every direction is as good as any other: there the oracles fall back on the unno
 is defined everywhere.
 """
 
+import dataclasses
+import functools
+import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +33,69 @@ ENUMERATED_CLASSES = 16
 GREEDY_CANDIDATES = 1024
 
 
-class Oracle(Protocol):
-    """Names a point of the simplex to pull a posterior towards."""
+@dataclasses.dataclass(frozen=True)
+class Declared:
+    """A function together with its traits: an oracle, made by `declare`.
 
-    def __call__(
-        self, probs: jax.Array, gram: Gram, *, objective: Objective = objectives.angular, key: jax.Array | None = None
-    ) -> jax.Array:
+    Attributes:
+        function: `function(probs, gram, *, objective, key) -> y*`.
+        keeps_argmax: whether y* has its first maximum at the top class of y.
+        random: whether y* depends on `key`.
+        vertex: whether y* is always a one-hot.
+        takes_step: whether the function accepts `step`.
+    """
+
+    function: Callable[..., jax.Array]
+    keeps_argmax: bool
+    random: bool
+    vertex: bool
+    takes_step: bool
+
+    def __post_init__(self) -> None:
+        """Take over the function's name, docstring and signature."""
+        for attribute in functools.WRAPPER_ASSIGNMENTS:
+            if attribute in dir(self.function):
+                object.__setattr__(self, attribute, getattr(self.function, attribute))
+        object.__setattr__(self, "__wrapped__", self.function)
+
+    def __call__(self, probs: jax.Array, gram: Gram | jax.Array, **options: Any) -> jax.Array:
         """Return y* ∈ Δ^K, (K,)."""
+        return self.function(probs, gram, **options)
+
+    def __reduce__(self) -> Any:
+        """Pickle by name where the name stands for this value, as functions are; by its parts elsewhere."""
+        name = self.__dict__.get("__qualname__", "")
+        home = sys.modules.get(self.__dict__.get("__module__", ""))
+        if home is not None and home.__dict__.get(name) is self and home.__name__ != "__main__":
+            return name
+        return Declared, (self.function, self.keeps_argmax, self.random, self.vertex, self.takes_step)
 
 
+def declare(
+    *, keeps_argmax: bool, random: bool, vertex: bool = False, takes_step: bool = False
+) -> Callable[[Callable[..., jax.Array]], Declared]:
+    """Make an oracle of a function: a decorator that states the function's traits.
+
+        @oracle.declare(keeps_argmax=False, random=False, vertex=True)
+        def runner_up(probs, gram, *, objective, key):
+            return jax.nn.one_hot(jnp.argsort(probs)[-2], len(probs))
+
+    A solver promises what its oracle states, and no more: `keeps_argmax=True` promises that y* has its first maximum at
+    the top class of y. A function that draws without stating `random=True` finds no key.
+
+    Args:
+        keeps_argmax: whether the top class of y is on top of y*.
+        random: whether it draws with `key`.
+        vertex: whether it always names a one-hot; the inversion of MAD relies on it.
+        takes_step: whether it accepts `step`, as `extreme` does; `interpolate_first` needs it.
+
+    Returns:
+        A decorator for `function(probs, gram, *, objective, key) -> y*`.
+    """
+    return functools.partial(Declared, keeps_argmax=keeps_argmax, random=random, vertex=vertex, takes_step=takes_step)
+
+
+@declare(keeps_argmax=False, random=False, vertex=True, takes_step=True)
 def extreme(
     probs: jax.Array,
     gram: Gram | jax.Array,
@@ -72,6 +130,7 @@ def extreme(
     return jax.nn.one_hot(best, probs.shape[-1], dtype=probs.dtype)
 
 
+@declare(keeps_argmax=True, random=False)
 def argmax_preserving(
     probs: jax.Array, gram: Gram | jax.Array, *, objective: Objective = objectives.angular, key: jax.Array | None = None
 ) -> jax.Array:
@@ -94,6 +153,7 @@ def argmax_preserving(
     return search(probs, as_operator(gram), objective)
 
 
+@declare(keeps_argmax=False, random=True, vertex=True)
 def random_vertex(
     probs: jax.Array, gram: Gram | jax.Array, *, objective: Objective = objectives.angular, key: jax.Array | None = None
 ) -> jax.Array:
@@ -109,6 +169,7 @@ def random_vertex(
     return jax.nn.one_hot(jax.random.randint(key, (), 0, classes), classes, dtype=probs.dtype)
 
 
+@declare(keeps_argmax=False, random=False, vertex=True)
 def least_likely(
     probs: jax.Array, gram: Gram | jax.Array, *, objective: Objective = objectives.angular, key: jax.Array | None = None
 ) -> jax.Array:

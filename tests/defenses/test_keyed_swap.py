@@ -1,4 +1,4 @@
-"""Keyed swap: what is exchanged, for whom, how often, and that no number of answers tells which class was meant."""
+"""KeyedSwap: what is exchanged, for whom and how often; for one image alone the classes of a pair look the same."""
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +59,8 @@ def test_nobody_is_strange_at_share_zero_and_everybody_at_one():
     np.testing.assert_allclose(swapped, probs[:, np.asarray(PAIRS)], **NEAR)
 
 
-def test_even_answers_under_a_thousand_keys_do_not_tell_the_classes_of_a_pair_apart():
-    """The mean over fresh keys, which no user gets, is the same for a posterior and for its exchange."""
+def test_the_mean_response_to_one_image_over_fresh_keys_is_the_same_for_a_posterior_and_its_exchange():
+    """No user gets fresh keys; and near images, whose responses can be compared, are another matter."""
     probs = np.float32([[0.7, 0.1, 0.1, 0.05, 0.05], [0.1, 0.7, 0.05, 0.1, 0.05]])
     keys = jax.random.split(KEY, 20_000)
     means = [_answers(KeyedSwap(None, PAIRS), np.tile(row, (20_000, 1)), keys).mean(0) for row in probs]

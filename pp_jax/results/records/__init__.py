@@ -8,7 +8,18 @@ them.
 from pp_jax.results.records.canonical import key
 from pp_jax.results.records.claims import claim, once
 from pp_jax.results.records.provenance import environment
-from pp_jax.results.records.record import SCHEMA, Damaged, Record, check_writable, find, load, load_all, scan, write
+from pp_jax.results.records.record import (
+    SCHEMA,
+    Damaged,
+    Record,
+    check_writable,
+    discard,
+    find,
+    load,
+    load_all,
+    scan,
+    write,
+)
 
 __all__ = [
     "SCHEMA",
@@ -16,6 +27,7 @@ __all__ = [
     "Record",
     "check_writable",
     "claim",
+    "discard",
     "environment",
     "find",
     "key",

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import os
+import re
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -194,3 +196,14 @@ def _finite(text: str) -> float:
 
 def _warn(error: Damaged, *, stacklevel: int) -> None:
     warnings.warn(f"{error} (left out; it will be redone)", stacklevel=stacklevel + 1)
+
+
+def discard(partial: str | os.PathLike[str]) -> None:
+    """Remove what a killed or finished run kept on its way, ``folder/<key>.partial``; any other path stays.
+
+    Args:
+      partial: that folder; a missing one is removed already.
+    """
+    path = Path(partial)
+    if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""Attackers as values, and the standard set that a defense is judged by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.recovery.ddae import DDAEPlus
+from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
+from pp_jax.recovery.partial_bayes import PartialBayes
+from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident
+from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
+from pp_jax.results.identity import describe
+from pp_jax.types import QueryStrategy, Recovery
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """How an attacker trains.
+
+    Attributes:
+        loss: of `pp_jax.training`; None for soft cross-entropy. One that learns from unlabelled images is given those
+            of the pool that were not queried.
+        extra_outputs: of the network, beyond the classes, that the loss trains for a task of its own.
+    """
+
+    loss: Any = None
+    extra_outputs: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacker:
+    """Which queries it makes, what it makes of the responses, and how it learns.
+
+    Attributes:
+        name: in tables.
+        recovery: what it does with the responses before it trains.
+        strategy: how it chooses its queries.
+        learner: how it trains.
+        copies: changed copies of each image, every one a query; their responses are averaged.
+        privileged: whether it is told what no attacker knows (the defender's weights, the key): a yardstick, which does
+            not count as the worst case.
+
+    Raises:
+        ValueError: for fewer than one copy.
+    """
+
+    name: str
+    recovery: Recovery = AsGiven()  # noqa: RUF009
+    strategy: QueryStrategy[Any] = Knockoff()  # noqa: RUF009
+    learner: Learner = Learner()
+    copies: int = 1
+    privileged: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the copies."""
+        if self.copies < 1:
+            raise ValueError(f"copies is {self.copies}: must be at least 1")
+
+    def identity(self) -> dict[str, Any]:
+        """Name and parts, as a record has them."""
+        parts = {"recovery": self.recovery, "strategy": self.strategy, "learner": self.learner, "copies": self.copies}
+        return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}}
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackerSet:
+    """A named, versioned set of attackers: figures that quote it can be compared.
+
+    Attributes:
+        name: of the set.
+        version: changes whenever a member does.
+        attackers: the members.
+    """
+
+    name: str
+    version: str
+    attackers: tuple[Attacker, ...]
+
+    def __iter__(self) -> Iterator[Attacker]:
+        """The members."""
+        return iter(self.attackers)
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.attackers)
+
+    def named(self, name: str) -> Attacker:
+        """The member of a name.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        for attacker in self.attackers:
+            if attacker.name == name:
+                return attacker
+        raise ValueError(f"there is no attacker {name!r}: {self.name} has {', '.join(a.name for a in self.attackers)}")
+
+
+PLAIN = Attacker("plain")
+HARD_LABEL = Attacker("hard label", HardLabel())
+BALANCED = Attacker("class-balanced", ClassBalanced())
+CONFIDENT = Attacker("most confident", MostConfident())
+SMOOTHING = Attacker("smoothing", copies=3)
+SELF_TRAINING = Attacker("self-training", SelfTraining())
+INVERSION = Attacker("inversion", Inversion())
+PARTIAL_BAYES = Attacker("partial Bayes", PartialBayes())
+DDAE_PLUS = Attacker("D-DAE+", DDAEPlus())
+RELABELLING = Attacker("pair relabelling", PairRelabelling())
+KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
+
+STANDARD = AttackerSet(
+    "standard",
+    "2026.11",
+    (
+        PLAIN,
+        HARD_LABEL,
+        BALANCED,
+        CONFIDENT,
+        SMOOTHING,
+        SELF_TRAINING,
+        INVERSION,
+        PARTIAL_BAYES,
+        DDAE_PLUS,
+        RELABELLING,
+    ),
+)
+"""The attackers that a claim about a defense must stand against."""
+
+QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, PARTIAL_BAYES))
+"""Those of `STANDARD` that cost little more than the plain attacker: for a laptop, not for a claim."""

@@ -1,0 +1,203 @@
+"""The main entry: defenses and attackers in, the worst case of each defense out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pp_jax import _validate
+from pp_jax.defenses.composition import chain
+from pp_jax.evaluation import computing, metrics, runs
+from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
+from pp_jax.evaluation.entries import Entry
+from pp_jax.evaluation.equalizing import Equal, Equalized, equalize
+from pp_jax.evaluation.machines import Machines
+from pp_jax.evaluation.report import Report, Row
+from pp_jax.evaluation.runs import Run, Setup
+from pp_jax.evaluation.victims import Images, Victim
+from pp_jax.training import Recipe
+from pp_jax.training.predicting import predict
+
+
+def evaluate(
+    victim: Victim,
+    defenses: Iterable[Any],
+    *,
+    pool: Images | Any,
+    test: Images,
+    budget: int,
+    attackers: AttackerSet | Sequence[Attacker] = STANDARD,
+    seeds: Sequence[int] = (0, 1, 2),
+    network: Any = None,
+    recipe: Recipe = Recipe(12),  # noqa: B008
+    equal: Equal | None = None,
+    at: float | None = None,
+    presumed: Any = None,
+    outliers: Any = None,
+    start: Any = None,
+    note: Mapping[str, Any] | None = None,
+    runs_folder: str | Path = "runs/evaluation",
+    machines: Machines = Machines(),  # noqa: B008
+) -> Report:
+    """Attack every defense with every attacker that applies, and report the worst case of each.
+
+    Each run (defense, attacker, seed) is computed once and kept as a record, named by the content of everything that
+    determines it: the same call goes on after a kill, several processes on one folder share the work, and another
+    victim, pool or parameter is another record. The undefended victim is always the first row.
+
+    Args:
+        victim: the model that is attacked.
+        defenses: what is evaluated: defense objects (`MyDefense(0.3)`), or `Entry(MAD, epsilon=0.99)` for classes that
+            are made for a victim.
+        pool: what attackers query, `Images` or an array (N, H, W, C).
+        test: labelled images that everyone is judged on.
+        budget: queries of each attacker; one image is one query.
+        attackers: the standard set, another, or attackers of your own.
+        seeds: each repeats every attack with other queries, another surrogate and another key; the victim stays.
+        network: the attacker's architecture; the victim's by default.
+        recipe: how attackers train.
+        equal: bring every defense to the same loss of "accuracy", or the same mean "l1" distance, of `at`; by default
+            each is evaluated as it is given.
+        at: the amount that is made equal: a share of accuracy (0.02 is two points), or an L1 distance.
+        presumed: the architecture that the defender presumes; the attacker's by default.
+        outliers: images of another distribution that the defender owns, (M, H, W, C), for defenses that need them.
+        start: parameters that attackers start from; fresh ones by default.
+        note: what else the records should tell, as JSON values.
+        runs_folder: where the records go.
+        machines: where runs are computed.
+
+    Returns:
+        The report: rows, table, figure, page.
+
+    Raises:
+        ValueError: before anything is computed, for objects that break a contract, sets of images that do not fit, or
+            numbers out of range.
+    """
+    folder = Path(runs_folder)
+    pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
+    entries = check(defenses, attackers, seeds)
+    setup = Setup(
+        victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, note or {},
+        folder / "networks",
+    )  # fmt: skip
+    check_setup(setup, entries)
+    if (equal is None) != (at is None):
+        raise ValueError(f"equal is {equal!r} and at is {at!r}: must be given both or neither")
+    chosen = [Equalized(entry) for entry in entries]
+    if equal is not None and at is not None:
+        chosen = [equalize(setup, entry, equal=equal, at=at) for entry in entries]
+    return run(setup, chosen, attackers, seeds, folder, machines)
+
+
+def run(
+    setup: Setup,
+    chosen: Sequence[Equalized],
+    attackers: AttackerSet | Sequence[Attacker],
+    seeds: Sequence[int],
+    folder: Path,
+    machines: Machines = Machines(),  # noqa: B008
+) -> Report:
+    """Compute what is missing of a checked evaluation; the report."""
+    members = tuple(attackers)
+    wanted: dict[tuple[int, str], list[Run]] = {}
+    for number, item in enumerate(chosen):
+        for attacker in members:
+            if runs.applies(setup, item.entry, attacker):
+                wanted[number, attacker.name] = [Run(item.entry, attacker, seed) for seed in seeds]
+    # One defense and seed after the other: attackers share its queries.
+    order = sorted(
+        (run for several in wanted.values() for run in several),
+        key=lambda run: ([item.entry for item in chosen].index(run.entry), run.seed),
+    )
+    found = computing.compute(setup, order, folder, machines=machines)
+    rows = []
+    for number, item in enumerate(chosen):
+        mine = {a.name: [found[run] for run in wanted[number, a.name]] for a in members if (number, a.name) in wanted}
+        rows.append(_row(item, mine))
+    version = f"{attackers.name} {attackers.version}" if isinstance(attackers, AttackerSet) else "of the caller"
+    start = None
+    if setup.start is not None:
+        guesses = predict(setup.network, setup.start, setup.test.images)
+        start = 100 * metrics.accuracy(guesses, setup.test.labels)
+    return Report(title(setup), members, tuple(rows), version, start)
+
+
+def check(defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], seeds: Sequence[int]) -> list[Entry]:
+    """The entries, no defense first, once everything that can be seen to be wrong without a victim is refused.
+
+    Raises:
+        ValueError: for no seeds or attackers, names that are taken, or objects that break a contract.
+    """
+    if not len(tuple(seeds)):
+        raise ValueError("seeds is empty: must hold at least one")
+    members = tuple(attackers)
+    if not members:
+        raise ValueError("attackers is empty: must hold at least one")
+    for attacker in members:
+        if not isinstance(attacker, Attacker):
+            raise ValueError(f"attackers has {attacker!r}: must be Attacker(…)")
+        _validate.check_recovery(attacker.recovery)
+        attacker.identity()
+    names = [attacker.name for attacker in members]
+    if taken := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"attackers has the name {taken[0]!r} twice: every attacker needs a name of its own")
+    entries = [Entry.of(defense) for defense in defenses]
+    if not any(entry.undefended for entry in entries):
+        entries.insert(0, Entry(chain()))
+    entries.sort(key=lambda entry: not entry.undefended)
+    texts = [entry.text() for entry in entries]
+    for entry, text in zip(entries, texts, strict=True):
+        entry.identity()
+        if texts.count(text) > 1:
+            raise ValueError(f"defenses has {text!r} twice: give one of them another label=…")
+    return entries
+
+
+def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
+    """Refuse images that do not fit the victim or one another, and a budget beyond the pool.
+
+    Raises:
+        ValueError: naming what was found, and what it must be.
+    """
+    if setup.test.labels is None or len(setup.test.labels) != len(setup.test.images):
+        raise ValueError("test must have as many labels as images: Images(images, labels)")
+    shape = np.shape(setup.test.images)[1:]
+    if np.shape(setup.pool.images)[1:] != shape:
+        raise ValueError(
+            f"pool {setup.pool.name} has images {np.shape(setup.pool.images)[1:]}: must be {shape}, as those of "
+            f"{setup.test.name}"
+        )
+    if not 1 <= setup.budget <= len(setup.pool.images):
+        raise ValueError(
+            f"budget is {setup.budget}: must be at least 1 and at most {len(setup.pool.images)}, the images of "
+            f"{setup.pool.name}"
+        )
+    for entry in entries:
+        setup.victim_of(entry)
+
+
+def title(setup: Setup) -> str:
+    """Victim, pool, network and queries in words."""
+    queries = f"{setup.budget:,} queries".replace(",", " ")
+    return f"{setup.victim.name} ← {setup.pool.name}, {runs.model_name(setup.network)}, {queries}"
+
+
+def _row(item: Equalized, found: Mapping[str, Sequence[Any]]) -> Row:
+    """What came of an entry, from its records by attacker."""
+    first = next(iter(found.values()))
+    attacks = {name: [100 * r.result["attacker_accuracy"] for r in several] for name, several in found.items()}
+    best = max(attacks, key=lambda name: sum(attacks[name]))
+    text = item.entry.text()
+    return Row(
+        f"{text} ({item.note})" if item.note else text,
+        item,
+        attacks,
+        [100 * record.result["defender_accuracy"] for record in first],
+        [record.result["query_l1"]["mean"] for record in first],
+        [100 * record.result["fidelity"] for record in found[best]],
+        100 * first[0].result["chance"],
+        [record for several in found.values() for record in several],
+    )
