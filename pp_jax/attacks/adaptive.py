@@ -185,8 +185,7 @@ class AdaptiveKnockoff:
         """Fresh parameters and optimiser state of the thief, where a reward needs one."""
         if self.thief is None or not any(reward.needs_thief for reward in self.rewards):
             return None
-        begin = start(key, self.thief, image_shape, self._optimizer)
-        return begin.params, begin.optimizer
+        return start(key, self.thief, image_shape, self._optimizer).carry
 
     def _train(self, carry: Any, images: Any, answers: Any) -> tuple[Any, np.ndarray | None]:
         """The thief after a batch, and its log-posteriors from before, (b, K)."""

@@ -90,7 +90,7 @@ def online(
     shape = np.shape(images)[1:]
     begin = start(thief_key, thief, shape, optimizer)
     beside = None if proxy is None else start(proxy_key, proxy, shape, optimizer)
-    learners = Learners((begin.params, begin.optimizer), None if beside is None else (beside.params, beside.optimizer))
+    learners = Learners(begin.carry, None if beside is None else beside.carry)
     # Donated step by step: what a network's `init` returned may belong to the caller (a warm start).
     learners = jax.tree.map(jnp.array, learners)
     _check_classes(thief, begin.params, images, box)

@@ -2,6 +2,7 @@
 diverse models", ICLR 2021), and the loss that makes it diverse."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,9 @@ from pp_jax.defenses.cards import Card
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
+from pp_jax.training.augmentation import Augmentation, augmented
+from pp_jax.training.contracts import Trainable
+from pp_jax.training.losses import check_weight, given, soft_cross_entropy
 from pp_jax.types import LogitsFn, Params, Query
 
 
@@ -90,6 +94,79 @@ def diversity_loss(probs: jax.Array) -> jax.Array:
         ValueError: for fewer than two models.
     """
     return jax.nn.logsumexp(_cosines(probs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """N networks of one architecture that train together, a `Trainable` whose parameters are the `models` of `EDM`.
+
+    Attributes:
+        network: the architecture, a `Trainable`.
+        members: N ≥ 2.
+
+    Raises:
+        ValueError: for fewer than two members.
+    """
+
+    network: Trainable
+    members: int
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if self.members < 2:
+            raise ValueError(f"members must be at least 2, not {self.members}")
+
+    @property
+    def vmapped(self) -> "Ensemble":
+        """Itself: its networks are trained in that form anyway."""
+        return self
+
+    def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> Params:
+        """Parameters, every leaf with a leading axis N."""
+        return jax.vmap(lambda own: self.network.init(own, image_shape))(jax.random.split(key, self.members))
+
+    def train(self, params: Params, images: jax.Array) -> tuple[jax.Array, Params]:
+        """Logits (N, B, K), and parameters with their batch statistics updated."""
+        return jax.vmap(self.network.vmapped.train, (0, None))(params, images)
+
+
+@dataclasses.dataclass(frozen=True)
+class DiversityLoss:
+    """Teaches an `Ensemble` the labels, and to disagree on outliers, which are `fit`'s unlabelled images.
+
+    L = Σ_i CE(t, softmax(z_i)) + weight · mean over outliers of log Σ_{i<j} exp cos(f_i, f_j)
+
+    Attributes:
+        weight: of the second term, at least 0.
+        augment: (key, image) to image, for the victim's own data; hashable.
+
+    Raises:
+        ValueError: for a weight out of range; at the first call without unlabelled images.
+    """
+
+    weight: float = 1.0
+    augment: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        """Check the weight."""
+        check_weight(self.weight)
+
+    def __call__(
+        self,
+        network: Trainable,
+        params: Params,
+        images: jax.Array,
+        targets: jax.Array,
+        unlabelled: jax.Array | None,
+        key: Any,
+    ) -> tuple[jax.Array, Params]:
+        """The loss, and the parameters with the batch statistics of the victim's own data."""
+        outliers = given(self, unlabelled)
+        logits, updated = network.train(params, augmented(key, images, self.augment))
+        foreign = jax.nn.softmax(network.train(params, outliers)[0])
+        apart = jnp.mean(jax.vmap(diversity_loss, 1)(foreign))
+        # A sum: each model moves by the gradient of its own cross-entropy.
+        return jnp.sum(jax.vmap(soft_cross_entropy, (0, None))(logits, targets)) + self.weight * apart, updated
 
 
 def _cosines(probs: jax.Array) -> jax.Array:

@@ -1,7 +1,8 @@
 """Adaptive misinformation (Kariyappa, Qureshi: "Defending against model stealing attacks with adaptive misinformation",
-CVPR 2020), and the losses that its networks are trained with."""
+CVPR 2020), and the loss that its network is trained with."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from pp_jax.defenses.cards import Card, Strength
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
+from pp_jax.training.augmentation import Augmentation, augmented
+from pp_jax.training.contracts import Trainable
 from pp_jax.types import LogitsFn, Params, Query
 
 
@@ -22,7 +25,7 @@ class AdaptiveMisinformation:
     ỹ = (1 − α) y + α f̂(x),   α = 1/(1 + exp(ν (max y − τ)))
 
     Queries from another distribution tend to have a low max y (the more so if the victim was trained with
-    `outlier_exposure`) and are answered with f̂; f̂ is trained with `loss`.
+    `training.OutlierExposure`) and are answered with f̂; f̂ is trained with `MisinformationLoss`.
 
     Guarantees: entries ≥ 0; |Σỹ − 1| ≤ 1e-6; never NaN for finite logits; deterministic. It promises no distance and
     does not keep the argmax: the answer is anything between y and f̂(x).
@@ -92,15 +95,25 @@ def loss(logits: jax.Array, label: jax.Array) -> jax.Array:
     return -jnp.log(others + 1e-7)
 
 
-def outlier_exposure(logits: jax.Array) -> jax.Array:
-    """Loss that teaches a victim not to be confident on an outlier: cross-entropy to uniform, −(1/K) Σ_k log f_k.
+@dataclasses.dataclass(frozen=True)
+class MisinformationLoss:
+    """Teaches the misinforming network to avoid the label, for `pp_jax.training.fit`: the mean of `loss` over a batch.
 
-    Added, times a weight of about .5, to the victim's own cross-entropy (Hendrycks, Mazeika, Dietterich, ICLR 2019).
+    L = −(1/B) Σ_b log(1 − f̂(x_b)_label + 1e-7)
 
-    Args:
-        logits: the victim's for one image of another distribution, (K,).
+    The label of a soft target is its argmax; unlabelled images are not looked at.
 
-    Returns:
-        A scalar ≥ log K, in nats.
+    Attributes:
+        augment: (key, image) to image; hashable.
     """
-    return -jnp.mean(jax.nn.log_softmax(logits))
+
+    augment: Augmentation | None = None
+
+    def __call__(
+        self, network: Trainable, params: Params, images: jax.Array, targets: jax.Array, unlabelled: Any, key: Any
+    ) -> tuple[jax.Array, Params]:
+        """The loss, and the parameters with their batch statistics."""
+        del unlabelled
+        logits, updated = network.train(params, augmented(key, images, self.augment))
+        labels = jnp.argmax(targets, axis=-1) if targets.ndim == 2 else targets
+        return jnp.mean(jax.vmap(loss)(logits, labels)), updated

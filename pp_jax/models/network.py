@@ -47,11 +47,11 @@ class Network:
             raise ValueError(f"std={self.std} must be positive in every channel.")
 
     @property
-    def stacked(self) -> "Network":
-        """The same function in the form for many sets of variables at once."""
+    def vmapped(self) -> "Network":
+        """The same function in the form that is fast under `vmap` over the variables."""
         return dataclasses.replace(self, many=True)
 
-    def init(self, key: jax.Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Draw the initial variables for images of one shape.
 
         Args:

@@ -3,22 +3,14 @@
 from pp_jax.recovery.ddae import PUBLISHED, ddae, ddae_plus, shadow_posteriors
 from pp_jax.recovery.inversion import invert_known_mad, invert_mad, preimages, purity
 from pp_jax.recovery.partial_bayes import partial_bayes
-from pp_jax.recovery.semi import SemiLoss, fit_semi, make_semi_step
-from pp_jax.recovery.semi_losses import FirstClasses, MixMatch, Rotations
 from pp_jax.recovery.simple import nudge, smoothing, top1
 
 __all__ = [
     "PUBLISHED",
-    "FirstClasses",
-    "MixMatch",
-    "Rotations",
-    "SemiLoss",
     "ddae",
     "ddae_plus",
-    "fit_semi",
     "invert_known_mad",
     "invert_mad",
-    "make_semi_step",
     "nudge",
     "partial_bayes",
     "preimages",

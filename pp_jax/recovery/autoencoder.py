@@ -1,17 +1,15 @@
 """The perceptron that learns to map answers back to posteriors."""
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pp_jax.pytree import pytree
-from pp_jax.training.recipe import Recipe
+from pp_jax.training import Recipe, Trainable, fit
+from pp_jax.types import Params
 
 # Batch normalisation: the share of the old statistics that a step keeps, and what is added to a variance.
 _KEEP, _TINY = 0.9, 1e-5
@@ -49,6 +47,48 @@ class Recovery:
         return jax.nn.softmax(_forward(self.layers, answers, self.statistics)[0])
 
 
+@dataclasses.dataclass(frozen=True)
+class Perceptron:
+    """The network as `training.fit` takes it: dense layers, batch normalisation, leaky ReLU, over vectors (K,).
+
+    Attributes:
+        hidden: units of each hidden layer.
+        dtype: of the parameters.
+    """
+
+    hidden: tuple[int, ...]
+    dtype: Any
+
+    @property
+    def vmapped(self) -> "Perceptron":
+        """Itself."""
+        return self
+
+    def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> Params:
+        """Fresh layers for vectors of a shape (K,), and the statistics of nothing seen."""
+        layers, statistics = start(key, image_shape[-1], self.hidden, self.dtype)
+        return {"params": layers, "batch_stats": statistics}
+
+    def train(self, params: Params, images: jax.Array) -> tuple[jax.Array, Params]:
+        """Logits (B, K) of a batch of vectors (B, K), and the parameters with the statistics a step on."""
+        logits, used = _forward(params["params"], images, None)
+        statistics = jax.tree.map(lambda old, new: _KEEP * old + (1 - _KEEP) * new, params["batch_stats"], used)
+        return logits, {**params, "batch_stats": statistics}
+
+
+@dataclasses.dataclass(frozen=True)
+class L1:
+    """The loss (1/B) Σ_b ‖softmax(z_b) − y_b‖₁."""
+
+    def __call__(
+        self, network: Trainable, params: Params, images: jax.Array, targets: jax.Array, unlabelled: Any, key: Any
+    ) -> tuple[jax.Array, Params]:
+        """The loss, and the parameters with updated batch statistics."""
+        del unlabelled, key
+        logits, updated = network.train(params, images)
+        return jnp.mean(jnp.sum(jnp.abs(jax.nn.softmax(logits) - targets), axis=-1)), updated
+
+
 def learn(key: jax.Array, seen: jax.Array, probs: jax.Array, *, hidden: tuple[int, ...], recipe: Recipe) -> Recovery:
     """Minimise the mean of ‖f(ỹ) − y‖₁ (K times the mean absolute error) over pairs.
 
@@ -56,19 +96,16 @@ def learn(key: jax.Array, seen: jax.Array, probs: jax.Array, *, hidden: tuple[in
         key: randomness of initialisation and order.
         seen: ỹ, (P, K), P ≥ 2.
         probs: y, (P, K).
-        hidden: units of each hidden layer: dense, batch normalisation, leaky ReLU of slope .2.
+        hidden: units of each hidden layer: dense, batch normalisation, leaky ReLU of slope 0.2.
         recipe: epochs, batch size, learning rate and momentum.
+
+    Returns:
+        The map from responses to posteriors.
     """
-    init_key, order_key = jax.random.split(key)
-    batch = min(recipe.batch_size, len(seen))
-    steps = len(seen) // batch
-    optimizer = recipe.optimizer(steps)
-    layers, statistics = start(init_key, seen.shape[-1], hidden, seen.dtype)
-    carry = (layers, statistics, optimizer.init(layers))
-    for number in range(recipe.epochs):
-        order = jax.random.permutation(jax.random.fold_in(order_key, number), len(seen))
-        carry = _epoch(carry, seen, probs, order[: steps * batch].reshape(steps, batch), recipe, steps)
-    return Recovery(carry[0], carry[1])
+    # Layers as small as these are fast in a loop on every back end: an epoch is one program.
+    network = Perceptron(hidden, seen.dtype)
+    params = fit(key, network, seen, probs, recipe, loss=L1(), steps_per_call=len(seen))
+    return Recovery(params["params"], params["batch_stats"])
 
 
 def start(key: jax.Array, classes: int, hidden: tuple[int, ...], dtype: Any) -> tuple[list[Layer], Statistics]:
@@ -93,25 +130,3 @@ def _forward(layers: list[Layer], x: jax.Array, statistics: Statistics | None) -
         x = (x - mean[None]) * (layer.scale * jax.lax.rsqrt(variance + _TINY))[None] + layer.shift[None]
         x = jax.nn.leaky_relu(x, _SLOPE)
     return x @ layers[-1].kernel + layers[-1].bias[None], used
-
-
-def _loss(layers: list[Layer], seen: jax.Array, probs: jax.Array) -> tuple[jax.Array, Statistics]:
-    """Mean L1 distance of a batch, and its statistics."""
-    logits, used = _forward(layers, seen, None)
-    return jnp.mean(jnp.sum(jnp.abs(jax.nn.softmax(logits) - probs), axis=-1)), used
-
-
-@functools.partial(jax.jit, static_argnames=("recipe", "steps"), donate_argnums=0)
-def _epoch(carry: Any, seen: jax.Array, probs: jax.Array, order: jax.Array, recipe: Recipe, steps: int) -> Any:
-    """One pass over the pairs: these layers are small enough for a loop to be fast on every back end."""
-    optimizer = recipe.optimizer(steps)
-    gradient: Callable[..., Any] = jax.grad(_loss, has_aux=True)
-
-    def step(carry: Any, index: jax.Array) -> tuple[Any, None]:
-        layers, statistics, state = carry
-        change, used = gradient(layers, seen[index], probs[index])
-        change, state = optimizer.update(change, state, layers)
-        statistics = jax.tree.map(lambda old, new: _KEEP * old + (1 - _KEEP) * new, statistics, used)
-        return (optax.apply_updates(layers, change), statistics, state), None
-
-    return jax.lax.scan(step, carry, order)[0]

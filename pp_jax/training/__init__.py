@@ -1,18 +1,27 @@
-"""Training on soft labels: the same few lines fit a victim to its labels and a thief to stolen answers."""
+"""Training: one loop over epochs with an exchangeable loss, for a victim on its labels and an attacker on responses."""
 
+from pp_jax.training.contracts import Loss, Trainable
 from pp_jax.training.fitting import State, fit, start
+from pp_jax.training.losses import OutlierExposure, SoftCrossEntropy, outlier_exposure, soft_cross_entropy
 from pp_jax.training.many import Sets, bytes_each, fit_many
 from pp_jax.training.privacy import Privacy
 from pp_jax.training.recipe import Recipe
 from pp_jax.training.resuming import fit_resumably
-from pp_jax.training.step import Trainable, make_step, soft_cross_entropy
+from pp_jax.training.semi_supervised import FirstClasses, MixMatch, Rotations
+from pp_jax.training.step import make_step
 from pp_jax.training.validation import Best
 
 __all__ = [
     "Best",
+    "FirstClasses",
+    "Loss",
+    "MixMatch",
+    "OutlierExposure",
     "Privacy",
     "Recipe",
+    "Rotations",
     "Sets",
+    "SoftCrossEntropy",
     "State",
     "Trainable",
     "bytes_each",
@@ -20,6 +29,7 @@ __all__ = [
     "fit_many",
     "fit_resumably",
     "make_step",
+    "outlier_exposure",
     "soft_cross_entropy",
     "start",
 ]

@@ -173,6 +173,20 @@ IMAGENET = compose(random_resized_crop, random_flip)
 """For photographs: rectangles resampled to 224×224, and flips."""
 
 
+def augmented(key: jax.Array, images: jax.Array, augment: Augmentation | None) -> jax.Array:
+    """Each image changed with a key of its own; the images as they are where there is no augmentation.
+
+    Args:
+        key: PRNG key.
+        images: (B, H, W, C).
+        augment: (key, image) to image, or None.
+
+    Returns:
+        (B, H, W, C).
+    """
+    return images if augment is None else jax.vmap(augment)(jax.random.split(key, len(images)), images)
+
+
 def _check_image(image: jax.Array) -> None:
     """Refuse all but one image."""
     if jnp.ndim(image) != 3:

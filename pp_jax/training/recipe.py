@@ -3,13 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
 import optax
 
+from pp_jax.training.augmentation import Augmentation
 from pp_jax.training.privacy import Privacy
 
 Rule = Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]
-Augment = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Recipe:
     decay: float = 0.1
     weight_decay: float = 0.0
     rule: Rule | None = None
-    augment: Augment | None = None
+    augment: Augmentation | None = None
     privacy: Privacy | None = None
 
     def __post_init__(self) -> None:

@@ -19,9 +19,10 @@ import numpy as np
 
 from pp_jax import _files
 from pp_jax.training import sealing
-from pp_jax.training.fitting import State, fit, start
+from pp_jax.training.contracts import Loss, Trainable
+from pp_jax.training.fitting import State, check_data, fit, start
+from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
-from pp_jax.training.step import Trainable, check_pairs
 from pp_jax.types import Params
 
 _KEPT = 2
@@ -37,6 +38,8 @@ def fit_resumably(
     recipe: Recipe,
     *,
     identity: Mapping[str, Any],
+    loss: Loss = SUPERVISED,
+    unlabelled: Any = None,
     params: Params | None = None,
     on_epoch: Callable[[State, float], None] | None = None,
     every_s: float = 0.0,
@@ -50,8 +53,9 @@ def fit_resumably(
 
     Args:
         folder: of the checkpoints (`orbax`), one folder an epoch; made when missing, and of no use after the training.
-        key: as for `fit`, like `network`, `images`, `targets`, `recipe`, `params` and `on_epoch`.
-        identity: JSON values: all that determines the training. The folder belongs to it.
+        key: as for `fit`, like `network`, `images`, `targets`, `recipe`, `loss`, `unlabelled`, `params` and
+            `on_epoch`.
+        identity: JSON values: all that determines the training, the loss included. The folder belongs to it.
         every_s: seconds from the beginning to the first checkpoint, and from one to the next, at least; 0 keeps every
             epoch. A training that takes less touches orbax never.
 
@@ -65,10 +69,10 @@ def fit_resumably(
     """
     if not 0 <= every_s < math.inf:
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
-    check_pairs(images, targets)
+    check_data(images, targets, unlabelled, recipe)
     folder = Path(folder)
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
-    owner = sealing.owner_of(identity, key, images, like)
+    owner = sealing.owner_of(identity, key, images, like, unlabelled=unlabelled)
     _files.check_writable(folder)
     with _locked(folder):
         epoch = sealing.newest_whole(folder, owner)
@@ -86,7 +90,8 @@ def fit_resumably(
                     on_epoch(state, loss)
 
             fresh = params if state is None else None
-            return fit(key, network, images, targets, recipe, params=fresh, state=state, on_epoch=keep)
+            options: dict[str, Any] = {"loss": loss, "unlabelled": unlabelled, "params": fresh, "state": state}
+            return fit(key, network, images, targets, recipe, **options, on_epoch=keep)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ _SEAL = "seal.json"
 _ENTRIES = {"identity", "training", "sha256"}
 
 
-def owner_of(identity: Mapping[str, Any], key: jax.Array, images: Any, like: Any) -> dict[str, Any]:
+def owner_of(
+    identity: Mapping[str, Any], key: jax.Array, images: Any, like: Any, *, unlabelled: Any = None
+) -> dict[str, Any]:
     """Whose checkpoints a folder holds: the caller's identity, and a digest of what else can be compared."""
     try:
         given = json.loads(json.dumps(dict(identity), allow_nan=False))
@@ -25,7 +27,10 @@ def owner_of(identity: Mapping[str, Any], key: jax.Array, images: Any, like: Any
         raise ValueError(f"identity must have a JSON form: {error}") from error
     leaves, _ = jax.tree_util.tree_flatten_with_path(like)
     shapes = [(jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves]
-    training = json.dumps([np.asarray(jax.random.key_data(key)).tolist(), np.shape(images), shapes])
+    parts = [np.asarray(jax.random.key_data(key)).tolist(), np.shape(images), shapes]
+    if unlabelled is not None:
+        parts.append(np.shape(unlabelled))
+    training = json.dumps(parts)
     return {"identity": given, "training": hashlib.sha256(training.encode()).hexdigest()}
 
 

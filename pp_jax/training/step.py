@@ -1,26 +1,28 @@
 """One step of training as a pure function, to jit, scan or vmap."""
 
-from collections.abc import Callable, Hashable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from pp_jax.training.recipe import Augment
+from pp_jax.training.augmentation import Augmentation, augmented
+from pp_jax.training.contracts import Loss, Trainable
+from pp_jax.training.losses import SUPERVISED
+from pp_jax.training.recipe import Recipe
 from pp_jax.types import Params
 
 Carry = tuple[Params, Any]
+"""Parameters and the state of the optimiser."""
 
 
-class Trainable(Hashable, Protocol):
-    """A network that can be trained, as those of `pp_jax.models`; hashable."""
+class Batch(NamedTuple):
+    """Images (B, H, W, C), their targets (B, K) or (B,), and as many unlabelled images or None."""
 
-    def init(self, key: jax.Array, image_shape: tuple[int, int, int]) -> Params:
-        """Fresh parameters for images (H, W, C)."""
-
-    def train(self, params: Params, images: jax.Array) -> tuple[jax.Array, Params]:
-        """Logits (B, K) of a batch in training mode, and the parameters with their batch statistics updated."""
+    images: Any
+    targets: Any
+    unlabelled: Any = None
 
 
 def check_pairs(images: Any, targets: Any) -> None:
@@ -33,67 +35,82 @@ def check_pairs(images: Any, targets: Any) -> None:
         raise ValueError(f"images and targets must be as many, at least 1: {len(images)} and {len(targets)}")
 
 
-def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean of −Σ_k ỹ_k log softmax(z)_k over a batch; targets (B, K) soft or (B,) class indices."""
-    if targets.ndim == 1:
-        targets = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-    return jnp.mean(optax.softmax_cross_entropy(logits, targets))
-
-
 def make_step(
     network: Trainable,
     optimizer: optax.GradientTransformation,
     *,
-    augment: Augment | None = None,
+    loss: Loss = SUPERVISED,
+    augment: Augmentation | None = None,
     per_example: bool = False,
 ) -> Callable[..., Any]:
-    """One pure step `(params, opt_state), images, targets, key=None -> (params, opt_state), loss`.
+    """One pure step `(params, opt_state), images, targets, key=None, unlabelled=None -> (params, opt_state), loss`.
 
     Args:
         network: what is trained.
-        optimizer: applied to the gradient of the mean loss.
+        optimizer: applied to the gradient of the loss.
+        loss: what is minimised; it is handed the step's key.
         augment: applied to each image with a key of its own; the step then needs its `key`.
         per_example: hand the optimizer the gradient of each example, (B, …), in place of their mean.
+
+    Returns:
+        The step, a function of arrays.
 
     Raises:
         ValueError: at the first call, for per-example gradients of a network that normalises over the batch.
     """
-    gradients = _per_example if per_example else _of_the_mean
+    gradients = _per_example if per_example else _of_the_batch
 
     def step(
-        carry: Carry, images: jax.Array, targets: jax.Array, key: jax.Array | None = None
+        carry: Carry,
+        images: jax.Array,
+        targets: jax.Array,
+        key: jax.Array | None = None,
+        unlabelled: jax.Array | None = None,
     ) -> tuple[Carry, jax.Array]:
         variables, opt_state = carry
         if augment is not None:
             if key is None:
                 raise ValueError("augmentation draws random numbers: the step needs a key")
-            images = jax.vmap(augment)(jax.random.split(key, len(images)), images)
-        value, updated, gradient = gradients(network, variables, images, targets)
+            images = augmented(key, images, augment)
+            # Image i had the i-th of `split(key)`, which `fold_in(key, i)` may be.
+            key = jax.random.fold_in(key, len(images))
+        batch = Batch(images, targets, unlabelled)
+        value, updated, gradient = gradients(loss, network, variables, batch, key)
         change, opt_state = optimizer.update(gradient, opt_state, variables["params"])
         return ({**updated, "params": optax.apply_updates(variables["params"], change)}, opt_state), value
 
     return step
 
 
-def _of_the_mean(network: Trainable, variables: Params, images: jax.Array, targets: jax.Array) -> Any:
-    """Mean loss, variables with updated statistics, and the gradient of the mean loss."""
-
-    def loss(weights: Params) -> tuple[jax.Array, Params]:
-        logits, updated = network.train({**variables, "params": weights}, images)
-        return soft_cross_entropy(logits, targets), updated
-
-    (value, updated), gradient = jax.value_and_grad(loss, has_aux=True)(variables["params"])
-    return value, updated, gradient
+def recipe_step(network: Trainable, recipe: Recipe, loss: Loss, steps_per_epoch: int) -> Callable[..., Any]:
+    """The step `carry, batch, key -> carry, loss` of a recipe."""
+    optimizer = recipe.optimizer(steps_per_epoch)
+    step = make_step(network, optimizer, loss=loss, augment=recipe.augment, per_example=recipe.privacy is not None)
+    return lambda carry, batch, key: step(carry, batch.images, batch.targets, key, batch.unlabelled)
 
 
-def _per_example(network: Trainable, variables: Params, images: jax.Array, targets: jax.Array) -> Any:
+def _of_the_batch(loss: Loss, network: Trainable, variables: Params, batch: Batch, key: Any) -> Any:
+    """Loss of a batch, variables with updated statistics, and the gradient of the loss."""
+
+    def value(weights: Params) -> tuple[jax.Array, Params]:
+        return loss(network, {**variables, "params": weights}, *batch, key)
+
+    (result, updated), gradient = jax.value_and_grad(value, has_aux=True)(variables["params"])
+    return result, updated, gradient
+
+
+def _per_example(loss: Loss, network: Trainable, variables: Params, batch: Batch, key: Any) -> Any:
     """Mean loss, the variables as they were, and the gradient of every example, (B, …)."""
     if set(variables) != {"params"}:
         found = ", ".join(sorted(variables))
         raise ValueError(f"per-example gradients need a network without batch statistics, not one with {found}")
+    if batch.unlabelled is not None:
+        raise ValueError("per-example gradients are those of images with targets: unlabelled must be None")
 
-    def loss(weights: Params, image: jax.Array, target: jax.Array) -> jax.Array:
-        return soft_cross_entropy(network.train({"params": weights}, image[None])[0], target[None])
+    def value(weights: Params, image: jax.Array, target: jax.Array, key: Any) -> jax.Array:
+        return loss(network, {"params": weights}, image[None], target[None], None, key)[0]
 
-    values, gradients = jax.vmap(jax.value_and_grad(loss), (None, 0, 0))(variables["params"], images, targets)
+    keys = None if key is None else jax.random.split(key, len(batch.images))
+    each = jax.vmap(jax.value_and_grad(value), (None, 0, 0, 0))
+    values, gradients = each(variables["params"], batch.images, batch.targets, keys)
     return jnp.mean(values), variables, gradients

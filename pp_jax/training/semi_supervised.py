@@ -1,4 +1,4 @@
-"""Losses that learn from images without answers: quarter turns (S4L) and sharpened guesses (MixMatch)."""
+"""Losses that learn from unlabelled images as well: quarter turns (S4L) and sharpened guesses (MixMatch)."""
 
 import dataclasses
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax.training import Trainable, soft_cross_entropy
-from pp_jax.training.augmentation import CIFAR, Augmentation
+from pp_jax.training.augmentation import CIFAR, Augmentation, augmented
+from pp_jax.training.contracts import Trainable
+from pp_jax.training.losses import check_weight, given, one_hot, soft_cross_entropy
 from pp_jax.types import Params
 
 _TURNS = 4
@@ -25,7 +26,12 @@ class FirstClasses:
     network: Any
     classes: int
 
-    def init(self, key: jax.Array, image_shape: tuple[int, int, int]) -> Params:
+    @property
+    def vmapped(self) -> "FirstClasses":
+        """The network's form that is fast under `vmap` over the parameters."""
+        return dataclasses.replace(self, network=self.network.vmapped)
+
+    def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> Params:
         """The network's parameters."""
         return self.network.init(key, image_shape)
 
@@ -41,17 +47,18 @@ class FirstClasses:
 
 @dataclasses.dataclass(frozen=True)
 class Rotations:
-    """S4L: tell which quarter turn an image without an answer has undergone, beside learning the answers.
+    """S4L: tell which quarter turn an unlabelled image has undergone, in addition to learning the targets.
 
     L = CE(ỹ, softmax(z_1..K)) + weight · CE(turn, softmax(z_K+1..K+4)), all four turns of each image
 
-    The network has K + 4 outputs and images are square; `FirstClasses(network, K)` is the thief.
+    The network has K + 4 outputs and images are square; `FirstClasses(network, K)` is what predicts afterwards.
 
     Attributes:
         weight: of the second term, at least 0.
 
     Raises:
-        ValueError: for a weight out of range; at the first call for another number of outputs or oblong images.
+        ValueError: for a weight out of range; at the first call for another number of outputs, oblong images or no
+            unlabelled ones.
 
     Source: Zhai, Oliver, Kolesnikov, Beyer, "S4L", ICCV 2019.
     """
@@ -60,17 +67,24 @@ class Rotations:
 
     def __post_init__(self) -> None:
         """Check the weight."""
-        _check_weight(self.weight)
+        check_weight(self.weight)
 
     def __call__(
-        self, network: Trainable, params: Params, images: jax.Array, targets: jax.Array, others: jax.Array, key: Any
+        self,
+        network: Trainable,
+        params: Params,
+        images: jax.Array,
+        targets: jax.Array,
+        unlabelled: jax.Array | None,
+        key: Any,
     ) -> tuple[jax.Array, Params]:
-        """The loss, and the parameters with the batch statistics of the queries."""
+        """The loss, and the parameters with the batch statistics of the images with targets."""
         del key
-        classes = targets.shape[-1]
+        others = given(self, unlabelled)
         if others.shape[1] != others.shape[2]:
             raise ValueError(f"images must be square to be turned, not {others.shape[1]} by {others.shape[2]}")
         logits, updated = network.train(params, images)
+        classes = targets.shape[-1] if targets.ndim == 2 else logits.shape[-1] - _TURNS
         if logits.shape[-1] != classes + _TURNS:
             raise ValueError(f"the network must have {classes} + {_TURNS} outputs, not {logits.shape[-1]}")
         turned = jnp.concatenate([jnp.rot90(others, turn, axes=(1, 2)) for turn in range(_TURNS)])
@@ -82,11 +96,11 @@ class Rotations:
 
 @dataclasses.dataclass(frozen=True)
 class MixMatch:
-    """MixMatch: sharpened guesses for the images without an answer, and everything mixed with everything.
+    """MixMatch: sharpened guesses for unlabelled images, and everything mixed with everything.
 
     q = sharpen(mean of softmax(z) over two changed copies),   sharpen(p) ∝ p^(1/T)
     (x, t) ← λ(x, t) + (1 − λ)(x′, t′), λ = max(l, 1 − l), l ~ Beta(alpha, alpha), x′ another image of either kind
-    L = CE over the queries + weight · mean squared difference of softmax(z) and q over the others
+    L = CE over images with targets + weight · mean squared difference of softmax(z) and q over unlabelled ones
 
     Attributes:
         weight: of the second term, at least 0.
@@ -95,9 +109,9 @@ class MixMatch:
         augment: (key, image) to image, for the two copies; hashable.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: for a number out of range; at the first call without unlabelled images.
 
-    Source: Berthelot et al., "MixMatch", NeurIPS 2019; two copies, T = ½ and alpha = .75 as there, where the weight is
+    Source: Berthelot et al., "MixMatch", NeurIPS 2019; two copies, T = ½ and alpha = 0.75 as there, where the weight is
         larger and grows during training.
     """
 
@@ -108,23 +122,28 @@ class MixMatch:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        _check_weight(self.weight)
+        check_weight(self.weight)
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be above 0 and finite, not {self.temperature}")
         if not 0 <= self.alpha < float("inf"):
             raise ValueError(f"alpha must be at least 0 and finite, not {self.alpha}")
 
     def __call__(
-        self, network: Trainable, params: Params, images: jax.Array, targets: jax.Array, others: jax.Array, key: Any
+        self,
+        network: Trainable,
+        params: Params,
+        images: jax.Array,
+        targets: jax.Array,
+        unlabelled: jax.Array | None,
+        key: Any,
     ) -> tuple[jax.Array, Params]:
-        """The loss, and the parameters with the batch statistics of the queries."""
+        """The loss, and the parameters with the batch statistics of the images with targets."""
         augment_key, mix_key = jax.random.split(key)
-        images, others = _floating(images), _floating(others)
-        first, second = (
-            jax.vmap(self.augment)(jax.random.split(copy_key, len(others)), others)
-            for copy_key in jax.random.split(augment_key)
-        )
-        guesses = self._guess(network, params, first, second).astype(targets.dtype)
+        images, others = _floating(images), _floating(given(self, unlabelled))
+        first, second = (augmented(copy_key, others, self.augment) for copy_key in jax.random.split(augment_key))
+        guesses = self._guess(network, params, first, second)
+        targets = one_hot(targets, guesses)
+        guesses = guesses.astype(targets.dtype)
         x = jnp.concatenate([images, first, second])
         t = jnp.concatenate([targets, guesses, guesses])
         x, t = self._mix(mix_key, x, t)
@@ -154,9 +173,3 @@ class MixMatch:
 def _floating(images: jax.Array) -> jax.Array:
     """Pixels in [0, 1], so that images can be mixed."""
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
-
-
-def _check_weight(weight: float) -> None:
-    """Refuse a weight out of range."""
-    if not 0 <= weight < float("inf"):
-        raise ValueError(f"weight must be at least 0 and finite, not {weight}")
