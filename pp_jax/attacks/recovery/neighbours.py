@@ -50,7 +50,7 @@ def infer_readings(images: Any, readings: Any, *, neighbours: int = 8, floor: fl
         readings: the two posteriors that each response may mean, (n, 2, K); for `KeyedSwap` the response and the
             response with the classes of each pair exchanged.
         neighbours: edges from each image, at least 1; where there are fewer other images, all of them.
-        floor: added to probabilities, above 0; about what the responses are rounded to, if they are.
+        floor: added to probabilities before their logarithms are taken, above 0.
 
     Returns:
         m, (n,), float32, in [−1, 1], on the host: near 1 where the first reading is the posterior, near −1 where the
@@ -123,10 +123,8 @@ def fit_between(
 
     Source: this library.
     """
-    beliefs = np.asarray(beliefs, np.float32)
     _check_readings(images, readings)
-    if beliefs.shape != (len(images),) or not (np.abs(beliefs) <= 1).all():
-        raise ValueError(f"beliefs must be ({len(images)},) in [−1, 1], not {beliefs.shape} up to {abs(beliefs).max()}")
+    odds = _prior_odds(beliefs, len(images))
     if not 0 <= trust < float("inf"):
         raise ValueError(f"trust must be at least 0 and finite, not {trust}")
     if probe is not None:
@@ -136,7 +134,6 @@ def fit_between(
     steps = len(images) // batch
     step = _compiled(network, recipe, steps if recipe.decays else None)
     data = np.asarray(images), np.asarray(readings, np.float32)
-    odds = 2 * np.arctanh(np.clip(beliefs, -_SURE, _SURE))
     first = carry = start(init_key, network, np.shape(images)[1:], recipe.optimizer(steps), params=params)[:2]
     for number in range(recipe.epochs):
         epoch_key = jax.random.fold_in(order_key, number)
@@ -267,6 +264,14 @@ def _contracted(couplings: csr_array) -> np.ndarray:
 def _log_odds(log_probs: jax.Array, readings: jax.Array) -> jax.Array:
     """l_0 − l_1 of log-probabilities (n, K) and readings (n, 2, K), (n,)."""
     return jnp.sum((readings[:, 0] - readings[:, 1]) * log_probs, axis=1)
+
+
+def _prior_odds(beliefs: Any, count: int) -> np.ndarray:
+    """log P(first reading) − log P(second) of checked beliefs, (n,): 2 artanh m."""
+    beliefs = np.asarray(beliefs, np.float32)
+    if beliefs.shape != (count,) or not (np.abs(beliefs) <= 1).all():
+        raise ValueError(f"beliefs must be ({count},), in [−1, 1], not {beliefs.shape}, up to {np.abs(beliefs).max()}")
+    return 2 * np.arctanh(np.clip(beliefs, -_SURE, _SURE))
 
 
 def _agreement(network: Any, params: Params, images: Any, readings: Any) -> float:
