@@ -15,6 +15,9 @@ import tyro
 from experiments import victims
 from experiments.victims import Augmentation, Model, VictimOptions
 
+PROBE = "font_letters"
+"""A pool that is there on every machine, for the queries that tell an attacker what is answered truly."""
+
 Batching = Literal["auto", "vmap", "chunk", "loop"]
 Equal = Literal["accuracy", "l1"]
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
@@ -115,24 +118,18 @@ class Options:
 
     def test(self) -> Any:
         """What everyone is judged on."""
-        from pp_jax import data
-
-        return images(data.load(self.victim.dataset, "test", data_dir=self.data_dir), self.victim.dataset)
+        return images(self.victim.dataset, "test", self.data_dir)
 
     def pool(self) -> Any:
         """What attackers query."""
-        from pp_jax import data
-
-        found = data.load(self.attack.pool, self.attack.split, data_dir=self.data_dir)
-        shape = data.load(self.victim.dataset, "test", data_dir=self.data_dir).image_shape
-        if self.attack.resize:
-            found = victims.resized(found, shape)
-        if found.image_shape != shape:
+        shape = self.test().images.shape[1:]
+        found = images(self.attack.pool, self.attack.split, self.data_dir, shape if self.attack.resize else None)
+        if found.images.shape[1:] != shape:
             raise ValueError(
-                f"pool {self.attack.pool} has images {found.image_shape}: must be {shape} as those of "
+                f"pool {self.attack.pool} has images {found.images.shape[1:]}: must be {shape} as those of "
                 f"{self.victim.dataset} (--attack.resize scales them)"
             )
-        return images(found, self.attack.pool)
+        return found
 
     def network(self) -> Any:
         """The attacker's architecture."""
@@ -165,6 +162,16 @@ class Options:
                 raise ValueError(f"outliers is {name}: must not be {who}")
         return victims.outlier_images(self.outliers, self.test().images.shape[1:], self.data_dir)
 
+    def probe(self) -> Any:
+        """Another pool, that attackers may spend a few queries on: rendered letters, unless these are the pool."""
+        if PROBE in (self.attack.pool, self.victim.dataset):
+            return None
+        try:
+            found = images(PROBE, "train", self.data_dir)
+        except ValueError:  # not prepared: attackers do without
+            return None
+        return found if found.images.shape[1:] == self.test().images.shape[1:] else None
+
     def trained(self, *, exposed: bool = False) -> Any:
         """The victim, trained or found again; with its outlier-exposed twin where a defense asks for one."""
         victim = victims.victim(self.victim, self.runs, self.data_dir)
@@ -181,7 +188,7 @@ class Options:
         pool, test, recipe, owned = self.pool(), self.test(), self.attack.recipe(), self.owned()
         budget = self.attack.budget
         if not 1 <= budget <= len(pool.images):
-            raise ValueError(f"budget is {budget}: must be at least 1 and at most {len(pool.images)}, the pool's images")
+            raise ValueError(f"budget is {budget}: must be at least 1 and at most {len(pool.images)}, the pool's size")
         defaults: dict[str, Any] = {
             "pool": pool,
             "test": test,
@@ -192,6 +199,7 @@ class Options:
             "recipe": recipe,
             "outliers": owned,
             "start": self.start(),
+            "probe": self.probe(),
             "runs_folder": self.runs / folder,
             "machines": self.machines.machines(),
         }
@@ -199,16 +207,16 @@ class Options:
         return evaluation.evaluate(victim, rows, **{**defaults, **options})
 
 
-def images(found: Any, name: str) -> Any:
-    """A loaded set as `evaluation.Images`."""
+@functools.lru_cache(maxsize=8)
+def images(name: str, split: str, data_dir: Path | None, size: tuple[int, int, int] | None = None) -> Any:
+    """A prepared set as `evaluation.Images`, loaded once; scaled to a size where one is given."""
+    from pp_jax import data
     from pp_jax.evaluation import Images
 
-    return _images(Images, found, name)
-
-
-@functools.lru_cache(maxsize=8)
-def _images(kind: Any, found: Any, name: str) -> Any:
-    return kind(found.images, found.labels, name, tuple(found.class_names))
+    found = data.load(name, split, data_dir=data_dir)
+    if size is not None and found.image_shape != size:
+        found = victims.resized(found, size)
+    return Images(found.images, found.labels, name, tuple(found.class_names))
 
 
 @contextlib.contextmanager
@@ -220,6 +228,11 @@ def errors() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished runs")
+
+
+def published(row: Any) -> Any:
+    """An entry as its authors report it, or None."""
+    return row.published()
 
 
 def parsed(texts: Sequence[str]) -> list[Any]:

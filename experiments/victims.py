@@ -46,7 +46,7 @@ class VictimOptions:
     outlier_weight: float = 0.5
     """Outlier exposure: weight of its loss."""
     weights: Path | None = None
-    """Start from these instead of training: a file that `python -m pp_jax.models import-torch` or a script here wrote."""
+    """Start from these instead of training: a file that `python -m pp_jax.models import-torch` or a script wrote."""
     seed: int = 0
     """Of initialisation and order."""
 

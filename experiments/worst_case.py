@@ -54,7 +54,8 @@ def main() -> None:
     with common.errors():
         rows = common.parsed(config.defense)
         if config.published:
-            rows += [found for row in rows if (found := row.published()) and found.text() not in {r.text() for r in rows}]
+            given = {row.text() for row in rows}
+            rows += [row for row in map(common.published, rows) if row is not None and row.text() not in given]
         attackers = common.attacker_set(config.attackers)
         report = config.evaluate(rows, attackers, config.folder, equal=config.equal, at=config.at)
         paths = report.write(config.runs / config.folder)

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax._validate import check_classes
-from pp_jax.defenses.cards import Card
+from pp_jax.defenses.cards import Card, Defender
+from pp_jax.defenses.surrogates import train_network
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
+from pp_jax.results.identity import describe
 from pp_jax.training.augmentation import Augmentation, augmented
 from pp_jax.training.contracts import Trainable
 from pp_jax.training.losses import check_weight, given, soft_cross_entropy
@@ -49,6 +51,27 @@ class EDM:
     card = Card("EDM", trained=True)
     random = True
     reads_image = True
+
+    @classmethod
+    def fitted(cls, defender: Defender, *, members: int = 5, epochs: int = 2, weight: float = 1.0) -> "EDM":
+        """Train the models for a victim: on its data, and to disagree on the defender's outliers.
+
+        Args:
+            defender: the victim, its data and outliers.
+            members: N; 5 are published.
+            epochs: passes over the victim's data, at least 1.
+            weight: of the diversity loss.
+        """
+        outliers = defender.need_outliers("EDM")
+        ensemble = Ensemble(defender.network, members)
+        loss = DiversityLoss(weight, defender.recipe.augment)
+        settings = {"epochs": epochs, "members": members, "weight": weight, "outliers": describe(outliers)}
+        models = train_network(defender, "edm", ensemble, loss, epochs, settings, unlabelled=outliers)
+        return cls(defender.network, models)
+
+    def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> None:
+        """Nothing: its models are the defender's."""
+        del key, network, image_shape
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""

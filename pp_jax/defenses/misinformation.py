@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax._validate import check_classes, check_range
-from pp_jax.defenses.cards import Card, Strength
+from pp_jax.defenses.cards import Card, Defender, Strength
+from pp_jax.defenses.surrogates import train_network
 from pp_jax.geometry import simplex
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
@@ -62,6 +63,23 @@ class AdaptiveMisinformation:
         """Check the parameters where they are known."""
         check_range("tau", self.tau, low=0, high=1)
         check_range("nu", self.nu, low=0, high=1e15)
+
+    @classmethod
+    def fitted(cls, defender: Defender, *, tau: jax.Array | float = 0.7, epochs: int = 2) -> "AdaptiveMisinformation":
+        """Train the misinforming network for a victim.
+
+        Args:
+            defender: the victim and its data.
+            tau: τ; .7 is published for CIFAR-10, none for MNIST.
+            epochs: passes over the victim's data, at least 1.
+        """
+        loss = MisinformationLoss(defender.recipe.augment)
+        network = defender.network
+        return cls(network, train_network(defender, "misinformation", network, loss, epochs, {"epochs": epochs}), tau)
+
+    def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> None:
+        """Nothing: the misinforming network is the defender's."""
+        del key, network, image_shape
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the answer for one posterior, (K,)."""

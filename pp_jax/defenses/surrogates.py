@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
+from pp_jax._validate import check_count
 from pp_jax.defenses.cards import Defender, NetworkSettings
 from pp_jax.results.identity import describe
 from pp_jax.training import Recipe, fit
@@ -66,3 +68,38 @@ class Surrogate:
 
 
 RANDOM = Surrogate()
+
+
+def train_network(
+    defender: Defender,
+    kind: str,
+    network: Any,
+    loss: Any,
+    epochs: int,
+    settings: Mapping[str, Any],
+    *,
+    unlabelled: Any = None,
+) -> Params:
+    """A network of a defense's own, trained once on the victim's data as the victim was, and kept.
+
+    Args:
+        defender: the victim and its data.
+        kind: what the network is for.
+        network: what is trained; its augmentation is the loss's affair.
+        loss: how.
+        epochs: passes over the data, at least 1.
+        settings: what else determines it.
+        unlabelled: images that the loss takes besides.
+    """
+    check_count("epochs", epochs, low=1)
+    images, labels = defender.training_set()
+    recipe = dataclasses.replace(defender.recipe, epochs=epochs, augment=None, privacy=None)
+    targets = np.eye(defender.classes, dtype=np.float32)[np.asarray(labels)]
+
+    def make() -> tuple[Params, dict[str, Any]]:
+        key = jax.random.key(defender.seed)
+        return fit(key, network, images, targets, recipe, loss=loss, unlabelled=unlabelled), {}
+
+    like = jax.eval_shape(lambda: network.init(jax.random.key(0), defender.image_shape))
+    what = NetworkSettings(kind, {**settings, "network": describe(network), "seed": defender.seed})
+    return defender.keep(what, like, make)

@@ -9,10 +9,12 @@ from typing import Any
 from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.recovery.ddae import DDAEPlus
 from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
+from pp_jax.recovery.neighbours import Neighbours
 from pp_jax.recovery.partial_bayes import PartialBayes
 from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.results.identity import describe
+from pp_jax.training import Rotations
 from pp_jax.types import QueryStrategy, Recovery
 
 
@@ -40,6 +42,7 @@ class Attacker:
         strategy: how it chooses its queries.
         learner: how it trains.
         copies: changed copies of each image, every one a query; their responses are averaged.
+        probes: queries of its budget that go to another pool, where there is one, to tell what is answered truly.
         privileged: whether it is told what no attacker knows (the defender's weights, the key): a yardstick, which does
             not count as the worst case.
 
@@ -52,16 +55,23 @@ class Attacker:
     strategy: QueryStrategy[Any] = Knockoff()  # noqa: RUF009
     learner: Learner = Learner()
     copies: int = 1
+    probes: int = 0
     privileged: bool = False
 
     def __post_init__(self) -> None:
         """Check the copies."""
-        if self.copies < 1:
-            raise ValueError(f"copies is {self.copies}: must be at least 1")
+        if self.copies < 1 or self.probes < 0:
+            raise ValueError(f"copies is {self.copies} and probes {self.probes}: must be at least 1 and at least 0")
 
     def identity(self) -> dict[str, Any]:
         """Name and parts, as a record has them."""
-        parts = {"recovery": self.recovery, "strategy": self.strategy, "learner": self.learner, "copies": self.copies}
+        parts = {
+            "recovery": self.recovery,
+            "strategy": self.strategy,
+            "learner": self.learner,
+            "copies": self.copies,
+            "probes": self.probes,
+        }
         return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}}
 
 
@@ -108,7 +118,9 @@ SELF_TRAINING = Attacker("self-training", SelfTraining())
 INVERSION = Attacker("inversion", Inversion())
 PARTIAL_BAYES = Attacker("partial Bayes", PartialBayes())
 DDAE_PLUS = Attacker("D-DAE+", DDAEPlus())
+S4L = Attacker("S4L", learner=Learner(Rotations(0.3), extra_outputs=4))
 RELABELLING = Attacker("pair relabelling", PairRelabelling())
+NEIGHBOURS = Attacker("neighbours", Neighbours(), probes=100)
 KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
 
 STANDARD = AttackerSet(
@@ -124,10 +136,12 @@ STANDARD = AttackerSet(
         INVERSION,
         PARTIAL_BAYES,
         DDAE_PLUS,
+        S4L,
         RELABELLING,
+        NEIGHBOURS,
     ),
 )
 """The attackers that a claim about a defense must stand against."""
 
-QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, PARTIAL_BAYES))
+QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, PARTIAL_BAYES, NEIGHBOURS))
 """Those of `STANDARD` that cost little more than the plain attacker: for a laptop, not for a claim."""

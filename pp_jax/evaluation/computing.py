@@ -127,13 +127,12 @@ def _trained_together(
         return
     started = time.perf_counter()
     ready = []
-    for number, run in enumerate(mine):
+    for run in mine:
         at = runs.deploy(setup, run.entry, run.seed)
         stolen = runs.query(setup, at, run.attacker, lambda _: None)
-        targets = runs.recover(setup, at, run.attacker, stolen.transfer)
+        targets = runs.recover(setup, at, run.attacker, stolen)
         ready.append((run, at, stolen, targets))
         hear(run, 0.2)
-        del number
     sizes = sorted({np.shape(targets.answers) for *_, targets in ready})
     for size in sizes:
         alike = [item for item in ready if np.shape(item[3].answers) == size]

@@ -38,6 +38,7 @@ def evaluate(
     presumed: Any = None,
     outliers: Any = None,
     start: Any = None,
+    probe: Images | None = None,
     note: Mapping[str, Any] | None = None,
     runs_folder: str | Path = "runs/evaluation",
     machines: Machines = Machines(),  # noqa: B008
@@ -65,6 +66,7 @@ def evaluate(
         presumed: the architecture that the defender presumes; the attacker's by default.
         outliers: images of another distribution that the defender owns, (M, H, W, C), for defenses that need them.
         start: parameters that attackers start from; fresh ones by default.
+        probe: images of another pool, that attackers may spend a few of their queries on (the neighbour attack does).
         note: what else the records should tell, as JSON values.
         runs_folder: where the records go.
         machines: where runs are computed.
@@ -80,7 +82,7 @@ def evaluate(
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
     entries = check(defenses, attackers, seeds)
     setup = Setup(
-        victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, note or {},
+        victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
         folder / "networks",
     )  # fmt: skip
     check_setup(setup, entries)

@@ -22,12 +22,11 @@ from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.victims import Images, Victim
 from pp_jax.recovery.knowledge import Knowledge, keys
-from pp_jax.recovery.semi_losses import FirstClasses
 from pp_jax.recovery.simple import smoothing
 from pp_jax.results import records
 from pp_jax.results.identity import describe
 from pp_jax.serving.blackbox import BlackBox, Metered
-from pp_jax.training import Recipe, fit, fit_resumably
+from pp_jax.training import FirstClasses, Recipe, fit, fit_resumably
 from pp_jax.training.predicting import predict
 from pp_jax.types import TransferSet
 
@@ -54,6 +53,7 @@ class Setup:
         presumed: the architecture that the defender presumes; the attacker's by default: its presumption is right.
         outliers: images of another distribution that the defender owns.
         start: parameters that the attacker starts from; fresh ones by default.
+        probe: images of another pool, that attackers may spend a few queries on.
         note: what else a record should tell, as JSON values.
         kept: folder of the networks that defenses train for themselves.
     """
@@ -67,6 +67,7 @@ class Setup:
     presumed: Any = None
     outliers: Any = None
     start: Any = None
+    probe: Images | None = None
     note: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
 
@@ -103,6 +104,8 @@ class Setup:
         how = {"network": describe(self.network), "recipe": describe(self.recipe)}
         if self.start is not None:
             how["start"] = describe(jax.tree.leaves(self.start))
+        if self.probe is not None:
+            how["probe"] = self.probe.identity
         return {**how, "pool": self.pool.identity, "test": self.test.identity, "budget": self.budget, **self.note}
 
 
@@ -194,11 +197,13 @@ class Stolen(NamedTuple):
 
     Attributes:
         transfer: images and responses, each image once.
+        probe: the same for the few queries of another pool.
         queries: how many were spent.
         seconds: that it took.
     """
 
     transfer: TransferSet
+    probe: TransferSet | None
     queries: int
     seconds: float
 
@@ -210,7 +215,8 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
     api: Any = meter
     if attacker.copies > 1:
         api = smoothing(jax.random.fold_in(at.attack_key, 1), meter, copies=attacker.copies)
-    count, spent = setup.budget // attacker.copies, 0
+    probes = 0 if setup.probe is None else min(attacker.probes, setup.budget // 2, len(setup.probe.images))
+    count, spent = (setup.budget - probes) // attacker.copies, 0
 
     def told(queries: int) -> None:
         nonlocal spent
@@ -218,10 +224,14 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
         progress(spent / count)
 
     transfer = collect(at.attack_key, attacker.strategy, setup.pool.images, api, budget=count, progress=told)
-    return Stolen(transfer, meter.spent, time.perf_counter() - started)
+    probe = None
+    if setup.probe is not None and probes:
+        images = setup.probe.images[:probes]
+        probe = TransferSet(images, np.asarray(meter(images)))
+    return Stolen(transfer, probe, meter.spent, time.perf_counter() - started)
 
 
-def recover(setup: Setup, at: Deployed, attacker: Attacker, transfer: TransferSet) -> TransferSet:
+def recover(setup: Setup, at: Deployed, attacker: Attacker, stolen: Stolen) -> TransferSet:
     """What the attacker trains on."""
     _, own = keys(at.attack_key)
     knowledge = Knowledge(
@@ -230,8 +240,9 @@ def recover(setup: Setup, at: Deployed, attacker: Attacker, transfer: TransferSe
         presumed(at.box.defense, own, setup.network, setup.image_shape),
         at.box.defense,
         (at.box.logits_fn, at.box.params),
+        stolen.probe,
     )
-    return attacker.recovery(at.attack_key, transfer, knowledge=knowledge)
+    return attacker.recovery(at.attack_key, stolen.transfer, knowledge=knowledge)
 
 
 def applies(setup: Setup, entry: Entry, attacker: Attacker) -> bool:
@@ -311,7 +322,7 @@ def compute(setup: Setup, run: Run, folder: Path, progress: Progress = lambda _:
     started = time.perf_counter()
     at = _deployed(setup, run.entry, run.seed)
     stolen = _queried(setup, run, lambda share: progress(0.1 * share))
-    targets = recover(setup, at, run.attacker, stolen.transfer)
+    targets = recover(setup, at, run.attacker, stolen)
     recovered = time.perf_counter()
     config = run.config(setup)
     partial = folder / f"{records.key(config)}.partial"
@@ -347,7 +358,7 @@ def _deployed(setup: Setup, entry: Entry, seed: int = 0) -> Deployed:
 
 def _queried(setup: Setup, run: Run, progress: Progress) -> Stolen:
     """The responses to the queries of a run; attackers that query alike share them."""
-    how = repr(describe([run.attacker.strategy, run.attacker.copies]))
+    how = repr(describe([run.attacker.strategy, run.attacker.copies, run.attacker.probes]))
     key = (id(setup), id(run.entry), run.seed, how)
     if key not in _RECENT:
         _RECENT.clear()

@@ -51,6 +51,10 @@ class Network:
         """The same function in the form that is fast under `vmap` over the variables."""
         return dataclasses.replace(self, many=True)
 
+    def with_outputs(self, count: int) -> "Network":
+        """The same architecture with another number of outputs, for losses that train a task besides the classes."""
+        return dataclasses.replace(self, module=self.module.clone(num_classes=count))
+
     def init(self, key: jax.Array, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Draw the initial variables for images of one shape.
 

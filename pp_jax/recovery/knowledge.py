@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from pp_jax.types import TransferSet
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Knowledge:
@@ -19,6 +21,7 @@ class Knowledge:
             where it cannot be built.
         deployed: the defense itself; only attackers that are marked as privileged look at it.
         victim: network and parameters of the victim; likewise.
+        probe: responses to a few queries of another pool.
     """
 
     network: Any
@@ -26,6 +29,7 @@ class Knowledge:
     presumed: Any = None
     deployed: Any = None
     victim: tuple[Any, Any] | None = None
+    probe: TransferSet | None = None
 
 
 def keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:

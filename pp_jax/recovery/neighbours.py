@@ -1,5 +1,6 @@
 """The neighbour attack: near images have near posteriors, so their responses tell how each of them was randomised."""
 
+import dataclasses
 import functools
 import heapq
 from collections.abc import Callable
@@ -11,12 +12,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
+from pp_jax._validate import check_images
+from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.geometry import simplex
-from pp_jax.serving import perturbation
-from pp_jax.training.predicting import predict
+from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.serving.blackbox import API
 from pp_jax.training import Recipe, State, Trainable, make_step, start
-from pp_jax.types import Params
+from pp_jax.training.predicting import predict
+from pp_jax.types import Params, TransferSet
 
 # Images are compared at a size that neither side of which is longer than this: memory does not grow with theirs.
 _SIDE = 16
@@ -172,7 +175,7 @@ def pairs_from_queries(key: jax.Array, api: API, images: Any, *, copies: int = 4
 
     Source: this library.
     """
-    perturbation.check_images(images)
+    check_images(images)
     changed = np.repeat(np.asarray(images)[:, None], copies, axis=1)
     pixels = changed.reshape(len(changed), copies, -1)
     if not 2 <= copies <= pixels.shape[2]:
@@ -310,8 +313,49 @@ def _epoch(step: Any, carry: Any, data: Any, order: np.ndarray, trust: float, ke
 
 def _check_readings(images: Any, readings: Any) -> None:
     """Refuse images that are none, and readings that are not two posteriors for each."""
-    perturbation.check_images(images)
+    check_images(images)
     shape = np.shape(readings)
     if len(shape) != 3 or shape[:2] != (len(images), 2):
         raise ValueError(f"readings must be two posteriors an image, ({len(images)}, 2, K), not {shape}")
     simplex.check(jnp.reshape(jnp.asarray(readings), (-1, shape[2])))
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbours:
+    """Against per-query randomisation: near images have near posteriors, so comparing their responses undoes the draws.
+
+    The responses are read with `infer_readings`, weighed while a model learns from them with `fit_between`, and each is
+    replaced by the mean of its two readings as that model believes them.
+
+    Attributes:
+        neighbours: edges from each image.
+        trust: what the model's log-likelihoods count for.
+    """
+
+    neighbours: int = 8
+    trust: float = 2.0
+
+    def applies_to(self, defense: Any) -> bool:
+        """To `KeyedSwap`, whose pairs twelve queries reveal (`pairs_from_queries`)."""
+        return isinstance(defense, KeyedSwap)
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return the images with the posteriors that are believed, (n, K)."""
+        own, _ = keys(key)
+        partners = np.asarray(knowledge.presumed.partners)
+        readings = both_readings(transfer.answers, partners)
+        probe = knowledge.probe
+        other = None if probe is None else (probe.images, both_readings(probe.answers, partners))
+        beliefs = infer_readings(transfer.images, readings, neighbours=self.neighbours)
+        params = fit_between(
+            own, knowledge.network, transfer.images, readings, beliefs, knowledge.recipe, probe=other, trust=self.trust
+        )
+        logs = jnp.log(jnp.maximum(predict(knowledge.network, params, transfer.images), _TINY))
+        first = np.asarray(jax.nn.sigmoid(self.trust * _log_odds(logs, jnp.asarray(readings))))[:, None]
+        return transfer._replace(answers=first * readings[:, 0] + (1 - first) * readings[:, 1])
+
+
+def both_readings(responses: Any, partners: Any) -> np.ndarray:
+    """Responses (n, K) as given and with the classes of each pair exchanged, (n, 2, K)."""
+    responses = np.asarray(responses, np.float32)
+    return np.stack([responses, responses[:, np.asarray(partners)]], axis=1)
