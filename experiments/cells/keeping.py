@@ -35,4 +35,4 @@ def kept(folder: Path, settings: dict[str, Any], like: Any, make: Callable[[], M
                 checkpoints.save(weights, params, metadata=settings)
                 timings = {"train_s": time.perf_counter() - started}
                 records.write(folder, kind=kind, config=settings, result=result, timings=timings)
-    return checkpoints.load(weights, like)[0]
+    return checkpoints.load(weights, like=like)[0]

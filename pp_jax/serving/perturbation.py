@@ -27,6 +27,8 @@ from pp_jax._validate import (
 )
 from pp_jax.types import Defense, Query, State, StatefulDefense
 
+__all__ = ["image_key", "perturb", "perturb_sequence"]
+
 
 def perturb(
     defense: Defense,
