@@ -15,7 +15,6 @@ import optax
 from jax.sharding import Mesh
 
 from pp_jax import MAD, BlackBox, blackbox, gram, models, oracle, simplex, stream
-from pp_jax._validate import name_of
 from pp_jax.geometry.distance import L1
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.models import Network
@@ -218,7 +217,7 @@ def solver(case: Case, which: oracle.Declared) -> Job:
     args = case.posteriors(2), case.posteriors(3)
     compiled = jax.jit(answers).lower(*args).compile()
     size = Size("", case.batch, case.classes, case.batch, flops=cost(compiled))
-    return Job(f"solver {name_of(which)}", size, functools.partial(compiled, *args))
+    return Job(f"solver {which.function.__name__}", size, functools.partial(compiled, *args))
 
 
 def defended(case: Case, *, mesh: Mesh | None = None) -> BlackBox:

@@ -246,7 +246,7 @@ def load_weights(path: Path, network: Any, like: Any) -> Any:
     """The parameters in a checkpoint, refused where they were made for other pixels than the network sees."""
     from pp_jax import checkpoints
 
-    params, metadata = checkpoints.load(path, like)
+    params, metadata = checkpoints.load(path, like=like)
     for name, own in (("mean", network.mean), ("std", network.std)):
         if tuple(metadata.get(name, own)) != own:
             raise ValueError(f"{path} is for images with {name} {metadata[name]}: must be {own}; import it with these")

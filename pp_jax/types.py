@@ -26,11 +26,12 @@ class Query(NamedTuple):
     Attributes:
         image: the queried image, (H, W, C), uint8 or floating point in [0, 1].
         key: randomness of this query alone, derived from the defender's secret key and the image, so that a repeated
-            query has the same response and averaging repeated responses undoes nothing.
+            query has the same response and averaging repeated responses undoes nothing; None for a defense that states
+            `random = False`.
     """
 
     image: jax.Array
-    key: jax.Array
+    key: Any
 
 
 class Defense(Protocol):
@@ -154,8 +155,10 @@ class Solver(Protocol):
     def check(self, distance: Any) -> None:
         """Raise ValueError for a distance that the solver does not support."""
 
-    def __call__(self, probs: jax.Array, gram: Any, *, epsilon: jax.Array, distance: Any, key: jax.Array) -> jax.Array:
-        """Return ỹ, (K,)."""
+    def __call__(
+        self, probs: jax.Array, gram: Any, *, epsilon: jax.Array, distance: Any, key: jax.Array | None
+    ) -> jax.Array:
+        """Return ỹ, (K,); `key` is None for a solver that states `random = False`."""
 
 
 class QueryStrategy(Protocol[State]):

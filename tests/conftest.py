@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import chex
 import hypothesis
 import jax
 import pytest
@@ -15,6 +16,12 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, m
 hypothesis.settings.load_profile("fixed")
 
 MAPPINGS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True)
+def _traces_are_counted_anew():
+    """`chex.assert_max_traces` counts by the place of a definition: the cases of one test must not add up."""
+    chex.clear_trace_counter()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -178,4 +178,4 @@ class Defender:
                     params, result = make()
                     checkpoints.save(weights, params, metadata=settings)
                     records.write(self.kept, kind="networks", config=settings, result=result, timings={})
-        return checkpoints.load(weights, like)[0]
+        return checkpoints.load(weights, like=like)[0]

@@ -57,9 +57,10 @@ class Chain:
         return None if any(link is None for link in links) else Chain(tuple(links))
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the last answer, (K,); each link draws from a key of its own."""
+        """Return the last response, (K,); each link that draws has a key of its own."""
         for index, defense in enumerate(self.defenses):
-            probs = defense(probs, query._replace(key=jax.random.fold_in(query.key, index)))
+            own = jax.random.fold_in(query.key, index) if defense.random else None
+            probs = defense(probs, query._replace(key=own))
         return probs
 
 

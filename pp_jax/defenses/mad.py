@@ -97,7 +97,8 @@ class MAD:
             raise ValueError(f"the surrogate knows {classes} classes, the victim's posterior has {probs.shape[-1]}")
         epsilon = jnp.asarray(self.epsilon, probs.dtype)
         gram = jax.tree.map(lambda leaf: leaf.astype(probs.dtype), gram)
-        answer = self.solver(probs, gram, epsilon=epsilon, distance=self.distance, key=query.key)
+        own = query.key if self.random else None
+        answer = self.solver(probs, gram, epsilon=epsilon, distance=self.distance, key=own)
         return simplex.feasible(
             probs, answer, epsilon=epsilon, distance=self.distance, keep_argmax=self.solver.keeps_argmax
         )

@@ -151,8 +151,8 @@ def _informed(
     """All answers, by what the defense would have done to each candidate."""
 
     def one(answer: jax.Array, image: jax.Array) -> jax.Array:
-        # No oracle that draws gets here: the key is never looked at.
-        query = Query(image, jax.random.key(0))
+        # No oracle that draws gets here.
+        query = Query(image, None)
         rows, possible = preimages(answer, epsilon=defense.epsilon, slack=slack)
         misses = jax.vmap(lambda y: L1()(defense(y, query), answer))(rows)
         consistent = possible & (misses < jnp.asarray(defense.epsilon, answer.dtype) / 4)
@@ -167,6 +167,8 @@ _with_weights = jax.jit(_informed, static_argnames=("prefer", "batch_size"))
 
 def _check_defense(defense: MAD) -> None:
     """Refuse what moves a posterior otherwise than towards a vertex that the attacker can work out."""
+    if not isinstance(defense, MAD):
+        raise ValueError(f"the defense must be MAD for the inversion, not {name_of(defense)}")
     if defense.distance != L1():
         raise ValueError(f"the distance must be L1 for the inversion, not {type(defense.distance).__name__}")
     if not isinstance(defense.solver, LineSearch):

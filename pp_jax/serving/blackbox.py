@@ -15,7 +15,7 @@ from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
 from pp_jax.serving import perturbation
-from pp_jax.types import Audit, Defense, LogitsFn, Params, Query, StatefulDefense
+from pp_jax.types import Audit, Defense, LogitsFn, Params, StatefulDefense
 
 API = Callable[[Any], Any]
 """What an attacker sees of a victim: images (B, H, W, C) in, answers (B, K) out. Local or remote."""
@@ -128,19 +128,17 @@ class Session:
 @jax.jit
 def answered(box: BlackBox, images: jax.Array) -> tuple[jax.Array, Audit, perturbation.Broken]:
     """Answers, audit, and what was wrong with images, victim and responses."""
-    key = jax.random.key(0) if box.key is None else box.key
 
-    def rows(shared: tuple[Params, Defense, jax.Array], images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def rows(shared: tuple[Params, Defense, jax.Array | None], images: jax.Array) -> tuple[jax.Array, jax.Array]:
         params, defense, key = shared
 
         def one(image: jax.Array) -> tuple[jax.Array, jax.Array]:
             probs = posterior(box.logits_fn, params, image)
-            query = Query(image, perturbation.image_key(key, image))
-            return perturbation.respond(defense, probs, query), probs
+            return perturbation.respond(defense, probs, perturbation.make_query(defense, key, image)), probs
 
         return _batching.each(one, box.batch_size, images)
 
-    answers, probs = parallel.over_rows(rows, box.mesh, (box.params, box.defense, key), images)
+    answers, probs = parallel.over_rows(rows, box.mesh, (box.params, box.defense, box.key), images)
     broken = perturbation.look(box.defense, probs, images, answers)
     return answers, Audit(probs), parallel.everywhere(box.mesh, broken)
 

@@ -27,6 +27,8 @@ from pp_jax._validate import (
 )
 from pp_jax.types import Defense, Query, State, StatefulDefense
 
+__all__ = ["image_key", "perturb", "perturb_sequence"]
+
 
 def perturb(
     defense: Defense,
@@ -105,14 +107,21 @@ def _answered(
     mesh: Mesh | None,
 ) -> tuple[jax.Array, Broken]:
     """Answers (B, K), and what was wrong with the questions."""
-    key = jax.random.key(0) if key is None else key
 
-    def rows(shared: tuple[Defense, jax.Array], probs: jax.Array, images: jax.Array) -> jax.Array:
+    def rows(shared: tuple[Defense, jax.Array | None], probs: jax.Array, images: jax.Array) -> jax.Array:
         defense, key = shared
-        return each(lambda y, x: respond(defense, y, Query(x, image_key(key, x))), batch_size, probs, images)
+        return each(lambda y, x: respond(defense, y, make_query(defense, key, x)), batch_size, probs, images)
 
     answers = parallel.over_rows(rows, mesh, (defense, key), probs, images)
     return answers, parallel.everywhere(mesh, look(defense, probs, images, answers))
+
+
+def make_query(defense: Defense | StatefulDefense[Any], key: jax.Array | None, image: jax.Array) -> Query:
+    """What a defense may know of one query; one that states that it does not draw gets no key to draw from.
+
+    So a defense that draws without saying so stops, where it would otherwise draw from a key that everybody knows.
+    """
+    return Query(image, image_key(key, image) if defense.random and key is not None else None)
 
 
 def respond(defense: Defense, probs: jax.Array, query: Query) -> jax.Array:
@@ -169,11 +178,10 @@ def _answered_in_order(
     defense: StatefulDefense[State], state: State, probs: jax.Array, images: jax.Array, key: jax.Array | None
 ) -> tuple[jax.Array, State, Broken]:
     """Answers (B, K), the memory after them, and what was wrong with the questions."""
-    secret = jax.random.key(0) if key is None else key
 
     def step(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         y, x = row
-        answer, after = defense(y, Query(x, image_key(secret, x)), state)
+        answer, after = defense(y, make_query(defense, key, x), state)
         check_memory(defense, state, after)
         return after, check_response(defense, answer, y)
 

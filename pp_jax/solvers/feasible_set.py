@@ -34,7 +34,7 @@ class FeasibleSet:
         if self.norm == "l2":
             return linear_max_l2(self.y, c, self.epsilon, keep=self.keep)
         if self.keep_argmax:
-            return linear_max_l1_top(self.y, c, self.epsilon, self.keep, steps=6 if coarse else None)
+            return linear_max_l1_top(self.y, c, self.epsilon, top=self.keep, steps=6 if coarse else None)
         return linear_max_l1(self.y, c, self.epsilon)
 
     def reach(self, direction: jax.Array) -> jax.Array:

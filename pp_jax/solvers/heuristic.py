@@ -53,7 +53,7 @@ class LineSearch:
         return self.oracle.random
 
     def __call__(
-        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
+        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array | None
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         gram = as_operator(gram)
@@ -97,7 +97,7 @@ class Projection:
         return self.oracle.random
 
     def __call__(
-        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
+        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array | None
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         own = key if self.random else None

@@ -59,8 +59,8 @@ def linear_max_l1_top(
     y: jax.Array,
     c: jax.Array,
     epsilon: jax.Array | float,
-    top: jax.Array | int | None = None,
     *,
+    top: jax.Array | int | None = None,
     steps: int | None = None,
 ) -> jax.Array:
     """Return the point of simplex ∩ L1 ball that keeps class `top` on top and has the largest inner product with `c`.

@@ -28,7 +28,7 @@ class MinInner:
         return self.keep_argmax
 
     def __call__(
-        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
+        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array | None
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         del key
@@ -53,7 +53,7 @@ class MaxAngle:
         return self.keep_argmax
 
     def __call__(
-        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array
+        self, probs: jax.Array, gram: Gram | jax.Array, *, epsilon: jax.Array, distance: Distance, key: jax.Array | None
     ) -> jax.Array:
         """Return ỹ, (K,), for one posterior."""
         del key

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,7 +117,7 @@ def test_a_batch_of_answers_counts_one_after_the_other():
     for t in range(60):
         now = left - np.bincount(leaves[:t], minlength=len(left))
         single = policy.learn(tree, single, now, leaves[t : t + 1], rewards[t : t + 1])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), whole, single)
+    chex.assert_trees_all_close(whole, single, rtol=0, atol=1e-12)
 
 
 def test_a_batch_is_drawn_like_single_images_from_a_fixed_policy_also_where_classes_run_out():
@@ -277,7 +278,7 @@ def test_the_loss_reward_is_that_of_a_thief_trained_along_by_one_step_on_every_b
         total += -float(jnp.sum(part * jax.nn.log_softmax(logits)))
         state = attack.tell(state, images, part)
         carry, _ = step(carry, jnp.asarray(images), jnp.asarray(part))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.thief, carry)
+    chex.assert_trees_all_close(state.thief, carry, rtol=1e-7, atol=1e-6)
     np.testing.assert_allclose(state.bandit.total, total, rtol=1e-5)
 
 
@@ -308,7 +309,7 @@ def test_telling_leaves_the_state_before_as_it_was():
     state = attack.init(jax.random.key(0), _images(40))
     images, answers = attack.ask(state), np.float32(np.random.default_rng(5).dirichlet(np.ones(3), 8))
     first, again = (attack.tell(state, images, answers) for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    chex.assert_trees_all_equal(first, again)
     np.testing.assert_array_equal(attack.ask(state), images)
     assert state.used.sum() == 0
 

@@ -1,5 +1,6 @@
 """ModelGuard: W's optimum against published numbers and an LP solver; S's memory."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,7 +140,7 @@ def test_memory_does_not_depend_on_how_the_sequence_is_cut():
     first, state = perturb_sequence(defense, defense.init(), probs[:30], images[:30], key=KEY)
     second, state = perturb_sequence(defense, state, probs[30:], images[30:], key=KEY)
     np.testing.assert_array_equal(np.concatenate([first, second]), whole)
-    jax.tree.map(np.testing.assert_array_equal, state, end)
+    chex.assert_trees_all_equal(state, end)
 
 
 @pytest.mark.slow
@@ -186,16 +187,14 @@ def test_candidates_use_the_budget():
 @pytest.mark.slow
 def test_another_budget_does_not_retrace_and_x64_and_bfloat16_work():
     probs, images = _queries(20, 4)
-    traces = []
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def answered(defense):
-        traces.append(1)
         return jax.lax.scan(lambda s, y: defense(y, Query(images[0], KEY), s)[::-1], defense.init(), probs)[1]
 
     for epsilon in (0.1, 0.5, 1.0):
         answered(ModelGuardS(jnp.float32(epsilon), 4, candidates=10))
-    assert len(traces) == 1
     half = ModelGuardS(0.5, 4, candidates=10)
     answers, _ = perturb_sequence(half, half.init(), jnp.asarray(probs, jnp.bfloat16), images, key=KEY)
     assert answers.dtype == jnp.float32

@@ -1,12 +1,13 @@
 """Calibration finds the strength at which a defense costs what it may, and says when there is none."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from pp_jax import MAD, RandomNoise, ReverseSigmoid, calibration, perturb
-from support import Counted, linear_logits, linear_params
+from support import linear_logits, linear_params
 
 RNG = np.random.default_rng(0)
 PROBS = jnp.asarray(RNG.dirichlet(np.full(10, 0.1), 400), jnp.float32)
@@ -59,9 +60,8 @@ def test_a_family_that_cannot_cost_so_much_or_so_little_says_so():
 
 
 def test_the_whole_search_is_one_trace():
-    network = Counted(linear_logits)
+    network = chex.assert_max_traces(linear_logits, n=1)
     calibration.calibrate(lambda s: MAD(network, PARAMS, s), PROBS, IMAGES, target=0.3, low=0.0, high=2.0)
-    assert network.traces == 1
 
 
 @pytest.mark.parametrize(

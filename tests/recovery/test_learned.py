@@ -166,8 +166,8 @@ def test_a_recovery_sees_the_victim_through_its_answers_alone():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda a: partial_bayes(jax.random.key(0), a, _mad(0.5)[0]), "MAD asks its surrogate about the image"),
-        (lambda a: partial_bayes(jax.random.key(0), a, chain(_mad(0.5)[0])), "MAD asks its surrogate"),
+        (lambda a: partial_bayes(jax.random.key(0), a, _mad(0.5)[0]), "the responses of MAD depend on the image"),
+        (lambda a: partial_bayes(jax.random.key(0), a, chain(_mad(0.5)[0])), "responses of Chain depend on the image"),
         (lambda a: partial_bayes(jax.random.key(0), a, REVERSE, samples=0), "samples must be at least 1, not 0"),
         (lambda a: partial_bayes(jax.random.key(0), a, REVERSE, radius=0.0), "radius must be above 0"),
         (

@@ -1,5 +1,6 @@
 """The compiled edge around a defense: what retraces, what composes, and that an answer belongs to its image alone."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from pp_jax import MAD, RandomNoise, ReverseSigmoid, chain, perturb
 from pp_jax.types import Query
-from support import Counted, linear_logits, linear_params
+from support import linear_logits, linear_params
 
 SIDE, CLASSES = 4, 5
 PARAMS = linear_params(jax.random.key(0), SIDE * SIDE, CLASSES)
@@ -22,23 +23,24 @@ def _queries(count=6):
 
 def test_four_budgets_and_other_weights_are_one_trace():
     probs, images = _queries()
-    surrogate = Counted(linear_logits)
+    # One abstract evaluation of the network is one trace of `perturb`.
+    surrogate = chex.assert_max_traces(linear_logits, n=1)
     for epsilon in (0.1, 0.5, 0.99, 1.5):
         perturb(MAD(surrogate, PARAMS, epsilon), probs, images)
-    traces = surrogate.traces
     other = jax.tree.map(lambda w: w + 1, PARAMS)
     perturb(MAD(surrogate, other, 0.3), probs, images)
-    assert surrogate.traces == traces
-    # One abstract evaluation of the network is one trace of `perturb`.
-    assert traces == 1
 
 
 def test_another_beta_does_not_retrace():
     probs, images = _queries()
-    lowered = jax.jit(lambda defense: perturb(defense, probs, images))
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def answers(defense):
+        return perturb(defense, probs, images)
+
     for beta in (0.1, 0.5, 1.0):
-        lowered(ReverseSigmoid(beta))
-    assert lowered._cache_size() == 1
+        answers(ReverseSigmoid(beta))
 
 
 def test_vmap_of_the_budget_axis_over_the_defense_equals_a_loop():

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -236,16 +237,13 @@ def test_bfloat16_posteriors_are_answered_in_float32():
 
 
 def test_a_new_budget_does_not_retrace():
-    traces = []
-
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def run(y, epsilon):
-        traces.append(None)
         return min_inner(y, LastLayer(jnp.array([0.3, 0.3, 0.4])), epsilon=epsilon)
 
     for epsilon in (0.1, 0.5, 1.0):
         run(jnp.array([0.5, 0.25, 0.25]), epsilon)
-    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("solve", [exact, min_inner])

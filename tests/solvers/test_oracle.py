@@ -155,7 +155,7 @@ def test_ties_between_vertices_go_to_the_lowest_class():
 
 
 def test_interpolate_first_is_refused_with_another_oracle():
-    with pytest.raises(ValueError, match="interpolate_first needs the oracle `extreme`, not `least_likely`"):
+    with pytest.raises(ValueError, match="an oracle that takes `step`, such as `extreme`, not `least_likely`"):
         LineSearch(oracle.least_likely, interpolate_first=True)
 
 
