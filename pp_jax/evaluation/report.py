@@ -92,7 +92,7 @@ class Report:
             if mean(accuracies) < row.chance / 2:
                 found.append(f"{name} is below chance: what is wrong so reliably can be inverted")
         informed = [name for name in row.attacks if name not in ("plain", "hard label")]
-        if not informed:
+        if not informed and not row.entry.entry.undefended:
             found.append("no informed attacker was tried")
         best = self.rows[0]
         if row is not best and mean(self.worst(row)[1]) > mean(self.worst(best)[1]) + 5:
