@@ -1,14 +1,19 @@
 """Strict settings for every test: no silent rank promotion, no random examples; what tests of the scripts share."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
-import hypothesis
-import jax
-import pytest
+# Most of the tests' time is XLA's: what they compile runs once. To be set before JAX is imported; whoever times
+# something, or computes for long, says `XLA_FLAGS=` for full speed.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
-from scripts import EXPERIMENTS, prepare_stripes
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from scripts import EXPERIMENTS, prepare_stripes  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
