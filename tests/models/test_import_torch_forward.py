@@ -165,6 +165,7 @@ def randomised(module):
             (64, 64, 3),
             False,
             id="resnet50",
+            marks=pytest.mark.slow,
         ),
         pytest.param(lambda: WRN(10), models.wrn_40_2(10), (32, 32, 3), True, id="wrn_40_2"),
     ],
