@@ -38,7 +38,7 @@ FUNCTIONS = [
     stream.ask, stream.write, parallel.data_mesh, parallel.place, parallel.over_model, sweep.plan, sweep.run,
     calibration.calibrate, calibration.mean_l1, perturb_sequence, defenses.grad2.all_ones, defenses.grad2.watermark,
     defenses.diverse.coherence, defenses.misinformation.loss, recovery.partial_bayes, recovery.ddae, recovery.ddae_plus,
-    recovery.invert_mad, recovery.invert_known_mad, recovery.smoothing, recovery.fit_semi, recovery.shadow_posteriors,
+    recovery.invert_mad, recovery.invert_known_mad, recovery.smoothing, recovery.shadow_posteriors,
     novelty.fit, defenses.keyed_swap.random_partners,
 ]  # fmt: skip
 DEFENSES = [
@@ -97,7 +97,7 @@ KEYED = [
     attacks.collect, attacks.online, training.fit, training.start, attacks.Knockoff().init,
     attacks.AdaptiveKnockoff([0]).init, attacks.jbda(None).init, augmentation.random_flip, augmentation.random_crop,
     augmentation.random_resized_crop, recovery.partial_bayes, recovery.ddae, recovery.ddae_plus, recovery.smoothing,
-    recovery.fit_semi, recovery.shadow_posteriors,
+    recovery.shadow_posteriors,
 ]  # fmt: skip
 
 
