@@ -22,12 +22,11 @@ from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.victims import Images, Victim
 from pp_jax.recovery.knowledge import Knowledge, keys
-from pp_jax.recovery.semi_losses import FirstClasses
 from pp_jax.recovery.simple import smoothing
 from pp_jax.results import records
 from pp_jax.results.identity import describe
 from pp_jax.serving.blackbox import BlackBox, Metered
-from pp_jax.training import Recipe, fit, fit_resumably
+from pp_jax.training import FirstClasses, Recipe, fit, fit_resumably
 from pp_jax.training.predicting import predict
 from pp_jax.types import TransferSet
 
