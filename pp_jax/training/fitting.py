@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pp_jax._validate import check_images, check_posteriors
 from pp_jax.training.contracts import Loss, Trainable
 from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
@@ -92,8 +93,9 @@ def fit(
 
     Raises:
         ValueError: if images and targets differ in number or there are none; for unlabelled images that are unlike the
-            others, none, missing where the loss needs them, or given with a recipe with augmentation or privacy; for
-            both `params` and `state`; for DP-SGD on a network that normalises over the batch.
+            others or none, or given with soft labels off the simplex or a recipe with augmentation or privacy; for a
+            loss that needs some and has none; for both `params` and `state`; for DP-SGD on a network that normalises
+            over the batch.
     """
     check_data(images, targets, unlabelled, recipe)
     if params is not None and state is not None:
@@ -143,10 +145,11 @@ def check_data(images: Any, targets: Any, unlabelled: Any, recipe: Recipe) -> No
     check_pairs(images, targets)
     if unlabelled is None:
         return
+    check_images(unlabelled)
+    if np.ndim(targets) == 2:
+        check_posteriors(targets)
     if np.shape(images)[1:] != np.shape(unlabelled)[1:] or jnp.result_type(images) != jnp.result_type(unlabelled):
         raise ValueError(f"both kinds of images must be alike, not {np.shape(images)} and {np.shape(unlabelled)}")
-    if len(unlabelled) == 0:
-        raise ValueError("unlabelled images must be at least one, not 0")
     if recipe.augment is not None or recipe.privacy is not None:
         raise ValueError("a fit with unlabelled images takes a recipe without augment and privacy, not with")
 
