@@ -85,8 +85,8 @@ def fit(
         state: where to go on after an interruption, as `on_epoch` was given it.
         on_epoch: called after each epoch with the state and the mean training loss (nats). The state's buffers are
             reused by the next epoch: copy what is to be kept.
-        steps_per_call: steps in one program, at least 1; by default 1 on a CPU, where convolutions are slow in a loop, and 64 on an
-            accelerator.
+        steps_per_call: steps in one program, at least 1; by default 1 on a CPU, where convolutions are slow in a loop,
+            and 64 on an accelerator.
 
     Returns:
         The trained parameters, after the last epoch.
