@@ -187,6 +187,7 @@ def test_every_step_of_every_epoch_hands_the_loss_another_key(augment):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"steps_per_call": 0}, "steps_per_call must be a whole number of at least 1, not 0"),
         (
             {"unlabelled": OTHERS[:, :5]},
             r"must be alike, not \(130, 6, 6, 1\) and \(70, 5, 6, 1\)",
@@ -196,6 +197,6 @@ def test_every_step_of_every_epoch_hands_the_loss_another_key(augment):
         ({"unlabelled": OTHERS, "recipe": Recipe(epochs=1, augment=_noise)}, "without augment and privacy, not with"),
     ],
 )
-def test_unlabelled_images_that_do_not_fit_are_refused(options, message):
+def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         _fit(**{"targets": HOT, **options})
