@@ -173,6 +173,7 @@ def _fit(
     """Train with a progress bar; killed, go on from what `partial` keeps."""
     import jax
     import numpy as np
+    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from pp_jax import training
@@ -190,7 +191,7 @@ def _fit(
         TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"),
     )
-    with Progress(*columns) as bars:
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task("training the victim", total=options.epochs, loss="")
         return training.fit_resumably(
             partial,
