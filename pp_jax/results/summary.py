@@ -143,14 +143,18 @@ def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(texts: list[str], details: list[dict[str, Any]]) -> list[str]:
     """Each text with whatever tells it from others of the same text; digests only where nothing else does."""
-    names = []
+    namesakes: dict[str, dict[str, dict[str, Any]]] = {}
     for text, detail in zip(texts, details, strict=True):
-        namesakes = [other for other, other_text in zip(details, texts, strict=True) if other_text == text]
-        telling = sorted(key for key in detail if any(other.get(key) != detail[key] for other in namesakes))
+        namesakes.setdefault(text, {})[repr(sorted(detail.items()))] = detail
+
+    def named(text: str, detail: Mapping[str, Any]) -> str:
+        others = namesakes[text].values()
+        telling = sorted(key for key in detail if any(other.get(key) != detail[key] for other in others))
         words = [key for key in telling if key.rpartition(".")[2] not in _DIGESTS]
         told = [f"{key} = {_text(detail[key])}" for key in words] or [str(detail[key])[:6] for key in telling]
-        names.append(", ".join([text, *told]))
-    return names
+        return ", ".join([text, *told])
+
+    return [named(text, detail) for text, detail in zip(texts, details, strict=True)]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
