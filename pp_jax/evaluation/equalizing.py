@@ -90,8 +90,8 @@ def equalize(setup: Setup, entry: Entry, *, equal: Equal, at: float) -> Equalize
 
 def _family(setup: Setup, entry: Entry) -> Any:
     """The defense for each strength: made once, its strength replaced where it is a leaf."""
-    made = runs.deploy(setup, entry, 0).box.defense
     name = entry.strength.parameter if entry.strength else ""
+    made = runs.deploy(setup, entry.at(entry.strength.high) if entry.strength else entry, 0).box.defense
     if dataclasses.is_dataclass(made) and name in {field.name for field in dataclasses.fields(made)}:
         return lambda strength: dataclasses.replace(made, **{name: strength})
     return lambda strength: runs.deploy(setup, entry.at(strength), 0).box.defense

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     chance: float
     records: Sequence[records.Record]
 
-    def worst(self, privileged: Iterable[str] = ()) -> str:
+    def worst(self, *, privileged: Iterable[str] = ()) -> str:
         """The attacker that gets most, yardsticks left out."""
         real = [name for name in self.attacks if name not in set(privileged)]
         return max(real, key=lambda name: mean(self.attacks[name]))
@@ -72,7 +72,7 @@ class Report:
 
     def worst(self, row: Row) -> tuple[str, Sequence[float]]:
         """Name and accuracies of a row's worst case."""
-        name = row.worst(self.privileged)
+        name = row.worst(privileged=self.privileged)
         return name, row.attacks[name]
 
     def doubts(self) -> list[str]:
@@ -92,7 +92,7 @@ class Report:
             if mean(accuracies) < row.chance / 2:
                 found.append(f"{name} is below chance: what is wrong so reliably can be inverted")
         informed = [name for name in row.attacks if name not in ("plain", "hard label")]
-        if not informed:
+        if not informed and not row.entry.entry.undefended:
             found.append("no informed attacker was tried")
         best = self.rows[0]
         if row is not best and mean(self.worst(row)[1]) > mean(self.worst(best)[1]) + 5:
