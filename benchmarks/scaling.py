@@ -1,4 +1,4 @@
-"""What a query and an attack cost: every stage against its variables, fitted laws, and whether they predict larger runs.
+"""What a query and an attack cost: every stage against its variables, fitted laws, and how they predict larger runs.
 
     python benchmarks/scaling.py --out benchmarks/scaling.json --markdown docs/scaling.md      # on 2 idle cores
     python benchmarks/scaling.py --read benchmarks/scaling.json --markdown docs/scaling.md     # the tables alone
