@@ -101,7 +101,8 @@ class KeyedSwap:
             probability: p.
         """
         key = jax.random.key(defender.seed)
-        return cls(_gate(defender), random_partners(key, defender.classes), share, probability)
+        gate = None if defender.rehearsal else _gate(defender)
+        return cls(gate, random_partners(key, defender.classes), share, probability)
 
     def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> "KeyedSwap":
         """The same pairs, which twelve queries reveal, without the gate: every query counts as strange."""
