@@ -1,7 +1,7 @@
 """KeyedSwap: out-of-distribution queries get responses with the classes of a pair exchanged, by a keyed coin.
 
 Made here, and refuted: it does not stop an attacker that compares the responses of near images. Kept as an entry of the
-worst-case evaluation; docs/results/armsrace.md has the figures.
+worst-case evaluation; docs/results/worst_case.md has the figures.
 """
 
 import dataclasses
