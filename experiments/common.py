@@ -182,9 +182,10 @@ class Options:
 
     def evaluate(self, defenses: Iterable[Any], attackers: Any, folder: str, **options: Any) -> Any:
         """`pp_jax.evaluate` with these options; everything is checked before the victim is trained."""
-        from pp_jax import evaluation
+        from pp_jax import evaluation, records
 
-        rows = evaluation.check(defenses, attackers, self.seeds)
+        amount = {name: options[name] for name in ("equal", "at") if name in options}
+        rows = evaluation.check(defenses, attackers, self.seeds, **amount)
         pool, test, recipe, owned = self.pool(), self.test(), self.attack.recipe(), self.owned()
         budget = self.attack.budget
         if not 1 <= budget <= len(pool.images):
@@ -203,6 +204,10 @@ class Options:
             "runs_folder": self.runs / folder,
             "machines": self.machines.machines(),
         }
+        untrained = victims.untrained(self.victim, self.data_dir)
+        classes, shape = len(test.class_names), test.images.shape[1:]
+        evaluation.rehearse(rows, untrained, defaults["network"], classes, shape, outliers=owned)
+        records.check_writable(self.runs / folder)
         victim = self.trained(exposed=any(row.exposed for row in rows))
         return evaluation.evaluate(victim, rows, **{**defaults, **options})
 
