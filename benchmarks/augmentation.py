@@ -18,8 +18,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from harness import Row, Times, paired, report, row, threads, torch_reference
 
+from harness import Row, Times, paired, report, row, threads, torch_reference
 from pp_jax import models
 from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
 from pp_jax.attacks.jacobian import JacobianAugmentation

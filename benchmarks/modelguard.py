@@ -15,10 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from harness import Row, agree, paired, report, row
 from mad import EPSILON, Setting, Thunk, setting
-from query_time import beyond
-
 from pp_jax import MAD, BlackBox, models, novelty, perturb
 from pp_jax.defenses import (
     BDPL,
@@ -35,6 +34,7 @@ from pp_jax.defenses import (
 )
 from pp_jax.serving.perturbation import perturb_sequence
 from pp_jax.types import Defense
+from query_time import beyond
 
 KEY = jax.random.key(0)
 MARGIN, OFFSET, BUDGET = 1e-4, 1e-6, 1.0

@@ -114,7 +114,6 @@ def text(result: Mapping[str, Any]) -> str:
 def main(config: Config) -> None:
     """Measure, or read what was measured; show, write."""
     import scaling_tables
-
     from pp_jax import _files
 
     page = None if config.markdown is None else config.markdown.read_text()

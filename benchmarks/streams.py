@@ -19,8 +19,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from harness import Row, paired, report, row
 
+from harness import Row, paired, report, row
 from pp_jax import MAD, models, perturb, stream
 from pp_jax.models import Network
 

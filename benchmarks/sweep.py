@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from harness import Row, paired, report, row
 
+from harness import Row, paired, report, row
 from pp_jax import MAD, BlackBox, attacks, models, sweep, training
 
 NETWORK = models.lenet(10)
