@@ -72,7 +72,8 @@ class Attacker:
             "copies": self.copies,
             "probes": self.probes,
         }
-        return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}}
+        told = {"privileged": True} if self.privileged else {}
+        return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}, **told}
 
 
 @dataclasses.dataclass(frozen=True)

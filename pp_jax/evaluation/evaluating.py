@@ -110,6 +110,9 @@ def run(
         for attacker in members:
             if runs.applies(setup, item.entry, attacker):
                 wanted[number, attacker.name] = [Run(item.entry, attacker, seed) for seed in seeds]
+        if not any((number, attacker.name) in wanted for attacker in members):
+            names = ", ".join(attacker.name for attacker in members)
+            raise ValueError(f"{item.entry.text()}: none of the attackers applies to it ({names}); add `plain`")
     # One defense and seed after the other: attackers share its queries.
     order = sorted(
         (run for several in wanted.values() for run in several),
