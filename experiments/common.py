@@ -185,14 +185,12 @@ class Options:
         from pp_jax import evaluation
 
         rows = evaluation.check(defenses, attackers, self.seeds)
-        pool, test, recipe, owned = self.pool(), self.test(), self.attack.recipe(), self.owned()
-        budget = self.attack.budget
-        if not 1 <= budget <= len(pool.images):
-            raise ValueError(f"budget is {budget}: must be at least 1 and at most {len(pool.images)}, the pool's size")
+        pool, test, recipe, owned = options.get("pool") or self.pool(), self.test(), self.attack.recipe(), self.owned()
+        evaluation.check_budget(self.attack.budget, pool, attackers)
         defaults: dict[str, Any] = {
             "pool": pool,
             "test": test,
-            "budget": budget,
+            "budget": self.attack.budget,
             "attackers": attackers,
             "seeds": self.seeds,
             "network": self.network(),

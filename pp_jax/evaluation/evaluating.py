@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def evaluate(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
         folder / "networks",
     )  # fmt: skip
-    check_setup(setup, entries)
+    check_setup(setup, entries, attackers)
     if (equal is None) != (at is None):
         raise ValueError(f"equal is {equal!r} and at is {at!r}: must be given both or neither")
     chosen = [Equalized(entry) for entry in entries]
@@ -158,8 +159,8 @@ def check(defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], 
     return entries
 
 
-def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
-    """Refuse images that do not fit the victim or one another, and a budget beyond the pool.
+def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet | Sequence[Attacker]) -> None:
+    """Refuse images that do not fit the victim or one another, and a budget that an attacker cannot spend.
 
     Raises:
         ValueError: naming what was found, and what it must be.
@@ -172,13 +173,29 @@ def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
             f"pool {setup.pool.name} has images {np.shape(setup.pool.images)[1:]}: must be {shape}, as those of "
             f"{setup.test.name}"
         )
-    if not 1 <= setup.budget <= len(setup.pool.images):
-        raise ValueError(
-            f"budget is {setup.budget}: must be at least 1 and at most {len(setup.pool.images)}, the images of "
-            f"{setup.pool.name}"
-        )
+    check_budget(setup.budget, setup.pool, attackers)
     for entry in entries:
         setup.victim_of(entry)
+
+
+def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[Attacker]) -> None:
+    """Refuse a budget that an attacker cannot spend on a pool, or that leaves it nothing to learn from.
+
+    Raises:
+        ValueError: naming the budget, and what it must be.
+    """
+    size = len(pool.images)
+    for attacker in attackers:
+        each = attacker.strategy.capacity(size)
+        most = attacker.copies * each
+        if not attacker.copies <= budget <= most:
+            limit = f" and at most {most:g}, as {pool.name} has {size} images" if most < math.inf else ""
+            raise ValueError(f"budget is {budget}: must be at least {attacker.copies}{limit} ({attacker.name})")
+        if attacker.learner.loss is not None and budget // attacker.copies >= each:
+            raise ValueError(
+                f"budget is {budget}: must be below {most:g}, the images of {pool.name}: {attacker.name} learns from "
+                "images that are not queried as well"
+            )
 
 
 def title(setup: Setup) -> str:
