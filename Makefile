@@ -20,8 +20,8 @@ DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.e
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: data  ## steal MNIST's LeNet through every defense: table, tradeoff.png and report.html in runs/demo
-	$(PY) experiments/tradeoff.py $(DEMO) --runs $(RUNS)
+demo: data  ## every defense against attackers who know it: table, worst_case.png and report.html in runs/demo
+	$(PY) -m experiments.worst_case $(DEMO) --runs $(RUNS)
 
 data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
 	$(PY) -m pp_jax.data prepare mnist font_letters
@@ -52,7 +52,7 @@ bench: $(VENV)/bench  ## benchmarks against PyTorch and against ourselves: a tab
 	$(PY) benchmarks/run.py --out $(RUNS)/bench.json
 
 reference: data  ## the README's full-size table (hours on 2 cores); notMNIST must have been prepared
-	$(PY) experiments/tradeoff.py --attack.pool notmnist --seeds 0 1 2 --folder reference --runs $(RUNS)
+	$(PY) -m experiments.worst_case --attack.pool notmnist --attackers standard --seeds 0 1 2 --folder reference --runs $(RUNS)
 
 clean:  ## remove the environment, caches and builds; data and results stay
 	rm -rf $(VENV) .jax_cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

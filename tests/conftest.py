@@ -1,8 +1,13 @@
 """Strict settings for every test: no silent rank promotion, no random examples; what tests of the scripts share."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
+
+# Most of the tests' time is XLA's, for programs that run once: nothing is optimised, and elementwise code is emitted in
+# the older, quicker way. Set before JAX is imported; `XLA_FLAGS= pytest` is at full speed.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import chex
 import hypothesis

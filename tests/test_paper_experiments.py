@@ -196,8 +196,9 @@ def test_presets_say_what_they_need_and_the_thief_of_cifar100_knows_its_supercla
 
 def test_a_victims_weights_may_come_from_a_file_made_for_the_same_pixels(data_dir, runs, tmp_path):
     import train_victim
-    from pp_jax import checkpoints
     from train_victim import Victim
+
+    from pp_jax import checkpoints
 
     trained = train_victim.run(train_victim.Config(Victim("mnist", epochs=2), runs, data_dir))
     same = checkpoints.save(tmp_path / "same.safetensors", trained.params, metadata={"mean": [0.0], "std": [1.0]})

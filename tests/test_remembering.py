@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pp_jax import MAD, BlackBox, attacks, calibration, perturb, records, recovery, stream
-from pp_jax.defenses import EDM, ModelGuardS, diverse
+from pp_jax import MAD, BlackBox, attacks, calibration, perturb, records, stream
+from pp_jax.defenses import ModelGuardS
 from pp_jax.serving.blackbox import Session
 from pp_jax.serving.perturbation import perturb_sequence
-from pp_jax.training import Recipe
 from scripts import EXPERIMENTS, SMALL, THEFT, prepare_stripes, script
-from support import Linear, linear_logits, linear_params
+from support import linear_logits, linear_params
 
 PARAMS = linear_params(jax.random.key(0), 16, 4)
 IMAGES = np.random.default_rng(1).random((12, 4, 4, 1), np.float32)
@@ -83,59 +82,6 @@ def test_a_family_with_memory_is_calibrated_on_the_sequence():
     answers, _ = perturb_sequence(found.defense, found.defense.init(), probs, images, key=key)
     assert found.met
     assert float(calibration.mean_l1(probs, answers)) == pytest.approx(found.cost, abs=1e-6)
-
-
-def small_task(seed=0):
-    """Two classes, told apart by the bright half; outliers are bright all over or nowhere."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(256) % 2
-    images = 0.2 * rng.random((256, 4, 4, 1), np.float32)
-    images[np.arange(256), 2 * labels] += 0.8
-    others = 0.2 * rng.random((64, 4, 4, 1), np.float32)
-    others[:, 0] += 0.8
-    others[:, 2] += 0.8
-    return images, labels, np.eye(2, dtype=np.float32)[labels], others
-
-
-def probs_of(params, images):
-    return jax.nn.softmax(jax.vmap(linear_logits, (None, 0))(params, images))
-
-
-def fitted(loss, network):
-    images, _, targets, others = small_task()
-    recipe = Recipe(15, batch_size=32, learning_rate=0.3)
-    return recovery.fit_semi(jax.random.key(0), network, images, targets, others, recipe, loss=loss)
-
-
-@pytest.mark.slow
-def test_a_misled_network_avoids_the_label(scripts):
-    images, labels, _, _ = small_task()
-    probs = probs_of(fitted(scripts("owners.teaching").Misled(), Linear(2)), images)
-    assert (np.asarray(probs)[np.arange(len(labels)), labels] < 0.1).all()
-
-
-@pytest.mark.slow
-def test_an_exposed_victim_is_right_at_home_and_unsure_abroad(scripts):
-    images, labels, _, others = small_task()
-    exposed, plain = (fitted(scripts("owners.outliers").Exposed(weight), Linear(2)) for weight in (0.5, 0.0))
-    assert (probs_of(exposed, images).argmax(1) == labels).all()
-    assert probs_of(exposed, others).max(1).mean() < min(0.6, float(probs_of(plain, others).max(1).mean()))
-
-
-@pytest.mark.slow
-def test_an_ensemble_agrees_at_home_and_differs_abroad(scripts):
-    train = scripts("owners.teaching")
-    images, labels, _, others = small_task()
-    coherence = {}
-    for weight in (0.0, 2.0):
-        models = fitted(train.Diverse(weight), train.Ensemble(Linear(2), 3))
-        assert {leaf.shape[0] for leaf in jax.tree.leaves(models)} == {3}
-        abroad, home = (jax.vmap(probs_of, (0, None))(models, x) for x in (others, images))
-        assert (home.argmax(2) == labels[None]).all()
-        coherence[weight] = float(jax.vmap(diverse.diversity_loss, 1)(abroad).mean())
-        box = BlackBox(linear_logits, jax.tree.map(lambda leaf: leaf[0], models), EDM(linear_logits, models))
-        assert dataclasses.replace(box, key=jax.random.key(0))(images)[0].shape == (256, 2)
-    assert coherence[2.0] < coherence[0.0]
 
 
 def test_settings_of_before_are_what_they_were(scripts):

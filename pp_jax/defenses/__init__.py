@@ -2,6 +2,7 @@
 
 from pp_jax.defenses import diverse, grad2, keyed_swap, misinformation
 from pp_jax.defenses.boundary import BDPL
+from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.composition import Chain, chain
 from pp_jax.defenses.diverse import EDM
 from pp_jax.defenses.grad2 import GRAD2
@@ -11,6 +12,7 @@ from pp_jax.defenses.misinformation import AdaptiveMisinformation
 from pp_jax.defenses.modelguard import ModelGuardS, ModelGuardW
 from pp_jax.defenses.random_noise import RandomNoise
 from pp_jax.defenses.reverse_sigmoid import DCP, ReverseSigmoid
+from pp_jax.defenses.surrogates import Surrogate
 from pp_jax.defenses.truncation import HighConfidence, Rounding, Top1, TopK
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "GRAD2",
     "MAD",
     "AdaptiveMisinformation",
+    "Card",
     "Chain",
+    "Defender",
     "HighConfidence",
     "KeyedSwap",
     "ModelGuardS",
@@ -28,6 +32,8 @@ __all__ = [
     "RandomNoise",
     "ReverseSigmoid",
     "Rounding",
+    "Strength",
+    "Surrogate",
     "Top1",
     "TopK",
     "chain",

@@ -172,5 +172,6 @@ STANDARD = AttackerSet(
 )
 """The attackers that a claim about a defense must stand against."""
 
-QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, PARTIAL_BAYES, NEIGHBOURS))
+_LOOKED_UP = Attacker("partial Bayes", PartialBayes(samples=200_000))
+QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, _LOOKED_UP, NEIGHBOURS))
 """Those of `STANDARD` that cost little more than the plain attacker: for a laptop, not for a claim."""

@@ -30,6 +30,7 @@ def compute(
 
     Killed, the same call goes on from the finished runs; several processes on one folder share the runs between them.
     """
+    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     found = {run: records.find(folder, run.config(setup)) for run in wanted}
@@ -38,7 +39,8 @@ def compute(
         return found
     records.check_writable(folder)
     done = dict.fromkeys(missing, 0.0)
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn()) as bars:
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
         bar = bars.add_task(title, total=len(missing))
 
         def advance(run: Run, share: float) -> None:

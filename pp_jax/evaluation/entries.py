@@ -23,7 +23,8 @@ class Entry:
         defense: a defense class, or an object of one.
         label: its name in tables; by default the one on the class's card.
         exposed: whether it defends the victim with outlier exposure; by default as its card says.
-        parameters: what the class is called with, or its `fitted`, where it is made for a victim.
+        parameters: what the class is called with, or its `fitted`, where it is made for a victim; what is not given is
+            as its authors report it.
 
     Raises:
         ValueError: for parameters beside a ready defense, or an object that is no defense.
@@ -37,10 +38,12 @@ class Entry:
                 )
             _validate.check_defense(defense)
         self.defense = defense
-        self.parameters: Mapping[str, Any] = dict(parameters)
         kind = defense if isinstance(defense, type) else type(defense)
         self._given = label, exposed
         self.card = kind.card if isinstance(kind, Carded) else Card(kind.__name__)
+        # What is not given is as published.
+        published = self.card.published if isinstance(defense, type) else {}
+        self.parameters: Mapping[str, Any] = {**published, **parameters}
         self.exposed = self.card.exposed if exposed is None else exposed
         self.label = label or self._name()
 
@@ -102,19 +105,23 @@ class Entry:
 
     def identity(self) -> dict[str, Any]:
         """Name and parameters as a record has them, and a digest of all that determines the defense."""
-        shown = {name: value for name, value in self.parameters.items() if isinstance(value, int | float | str)}
-        if not isinstance(self.defense, type) and dataclasses.is_dataclass(self.defense):
-            values = {field.name: getattr(self.defense, field.name) for field in dataclasses.fields(self.defense)}
-            shown = {name: value for name, value in values.items() if isinstance(value, int | float | str)}
+        shown = self._shown()
         content = [describe(self.defense, where=self.label), describe(self.parameters, where=self.label), self.exposed]
         return {"name": self.label, **shown, "content": digest(content)}
 
     def text(self) -> str:
         """The entry in words: `MAD, ε = 0.99`."""
-        told = [
-            f"{_SYMBOLS.get(n, n)} = {_text(v)}" for n, v in self.identity().items() if n not in ("name", "content")
-        ]
-        return ", ".join([self.label, *told])
+        shown = {name: value for name, value in self._shown().items() if not isinstance(value, bool)}
+        return ", ".join(
+            [self.label, *(f"{_SYMBOLS.get(name, name)} = {_text(value)}" for name, value in shown.items())]
+        )
+
+    def _shown(self) -> dict[str, Any]:
+        """The parameters that are numbers or texts."""
+        values: Mapping[str, Any] = self.parameters
+        if not isinstance(self.defense, type) and dataclasses.is_dataclass(self.defense):
+            values = {field.name: getattr(self.defense, field.name) for field in dataclasses.fields(self.defense)}
+        return {name: value for name, value in values.items() if isinstance(value, int | float | str)}
 
     def _name(self) -> str:
         if self.undefended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -56,9 +56,7 @@ def equalize(setup: Setup, entry: Entry, *, equal: Equal, at: float) -> Equalize
     Raises:
         ValueError: for an amount out of range.
     """
-    most = 1 if equal == "accuracy" else 2
-    if not 0 < at <= most:
-        raise ValueError(f"at is {at:g}: must be above 0 and at most {most} where {equal} is made equal")
+    check_amount(equal, at)
     if entry.undefended:
         return Equalized(entry)
     strength = entry.strength
@@ -88,10 +86,23 @@ def equalize(setup: Setup, entry: Entry, *, equal: Equal, at: float) -> Equalize
     return Equalized(tuned, at if equal == "l1" else None, found.met, note)
 
 
+def check_amount(equal: Equal, at: float) -> None:
+    """Refuse an amount that cannot be lost.
+
+    Raises:
+        ValueError: for a share of accuracy outside (0, 1], or an L1 distance outside (0, 2].
+    """
+    if equal not in get_args(Equal):
+        raise ValueError(f"equal is {equal!r}: must be one of {', '.join(get_args(Equal))}")
+    most = 1 if equal == "accuracy" else 2
+    if not 0 < at <= most:
+        raise ValueError(f"at is {at:g}: must be above 0 and at most {most} where {equal} is made equal")
+
+
 def _family(setup: Setup, entry: Entry) -> Any:
     """The defense for each strength: made once, its strength replaced where it is a leaf."""
-    made = runs.deploy(setup, entry, 0).box.defense
     name = entry.strength.parameter if entry.strength else ""
+    made = runs.deploy(setup, entry.at(entry.strength.high) if entry.strength else entry, 0).box.defense
     if dataclasses.is_dataclass(made) and name in {field.name for field in dataclasses.fields(made)}:
         return lambda strength: dataclasses.replace(made, **{name: strength})
     return lambda strength: runs.deploy(setup, entry.at(strength), 0).box.defense

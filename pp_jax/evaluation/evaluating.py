@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from pp_jax import _validate
+from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
 from pp_jax.evaluation.entries import Entry
-from pp_jax.evaluation.equalizing import Equal, Equalized, equalize
+from pp_jax.evaluation.equalizing import Equal, Equalized, check_amount, equalize
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.runs import Run, Setup
@@ -81,14 +83,13 @@ def evaluate(
     """
     folder = Path(runs_folder)
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
-    entries = check(defenses, attackers, seeds)
+    entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
         folder / "networks",
     )  # fmt: skip
     check_setup(setup, entries, attackers)
-    if (equal is None) != (at is None):
-        raise ValueError(f"equal is {equal!r} and at is {at!r}: must be given both or neither")
+    rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
     chosen = [Equalized(entry) for entry in entries]
     if equal is not None and at is not None:
         chosen = [equalize(setup, entry, equal=equal, at=at) for entry in entries]
@@ -128,12 +129,23 @@ def run(
     return Report(title(setup), members, tuple(rows), version, start)
 
 
-def check(defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], seeds: Sequence[int]) -> list[Entry]:
+def check(
+    defenses: Iterable[Any],
+    attackers: AttackerSet | Sequence[Attacker],
+    seeds: Sequence[int],
+    *,
+    equal: Equal | None = None,
+    at: float | None = None,
+) -> list[Entry]:
     """The entries, no defense first, once everything that can be seen to be wrong without a victim is refused.
 
     Raises:
         ValueError: for no seeds or attackers, names that are taken, or objects that break a contract.
     """
+    if (equal is None) != (at is None):
+        raise ValueError(f"equal is {equal!r} and at is {at!r}: must be given both or neither")
+    if equal is not None and at is not None:
+        check_amount(equal, at)
     if not len(tuple(seeds)):
         raise ValueError("seeds is empty: must hold at least one")
     members = tuple(attackers)
@@ -178,24 +190,8 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
         setup.victim_of(entry)
 
 
-def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[Attacker]) -> None:
-    """Refuse a budget that an attacker cannot spend on a pool, or that leaves it nothing to learn from.
-
-    Raises:
-        ValueError: naming the budget, and what it must be.
-    """
-    size = len(pool.images)
-    for attacker in attackers:
-        each = attacker.strategy.capacity(size)
-        most = attacker.copies * each
-        if not attacker.copies <= budget <= most:
-            limit = f" and at most {most:g}, as {pool.name} has {size} images" if most < math.inf else ""
-            raise ValueError(f"budget is {budget}: must be at least {attacker.copies}{limit} ({attacker.name})")
-        if attacker.learner.loss is not None and budget // attacker.copies >= each:
-            raise ValueError(
-                f"budget is {budget}: must be below {most:g}, the images of {pool.name}: {attacker.name} learns from "
-                "images that are not queried as well"
-            )
+    check_setup(setup, entries, attackers)
+    rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
 
 
 def title(setup: Setup) -> str:

@@ -41,7 +41,7 @@ class Row(NamedTuple):
     chance: float
     records: Sequence[records.Record]
 
-    def worst(self, privileged: Iterable[str] = ()) -> str:
+    def worst(self, *, privileged: Iterable[str] = ()) -> str:
         """The attacker that gets most, yardsticks left out."""
         real = [name for name in self.attacks if name not in set(privileged)]
         return max(real, key=lambda name: mean(self.attacks[name]))
@@ -72,7 +72,7 @@ class Report:
 
     def worst(self, row: Row) -> tuple[str, Sequence[float]]:
         """Name and accuracies of a row's worst case."""
-        name = row.worst(self.privileged)
+        name = row.worst(privileged=self.privileged)
         return name, row.attacks[name]
 
     def doubts(self) -> list[str]:
@@ -92,7 +92,7 @@ class Report:
             if mean(accuracies) < row.chance / 2:
                 found.append(f"{name} is below chance: what is wrong so reliably can be inverted")
         informed = [name for name in row.attacks if name not in ("plain", "hard label")]
-        if not informed:
+        if not informed and not row.entry.entry.undefended:
             found.append("no informed attacker was tried")
         best = self.rows[0]
         if row is not best and mean(self.worst(row)[1]) > mean(self.worst(best)[1]) + 5:
@@ -115,6 +115,8 @@ class Report:
         note = f"Test accuracy of the stolen model and of the defender in %; attackers: {self.attacker_set}."
         if seeds > 1 and not brief:
             note += f" {seeds} seeds, mean ± half of Student's 95 % confidence interval."
+        if seeds == 1:
+            note += " One seed: no interval."
         if self.start is not None:
             note += f" Before its first query an attacker has {self.start:.1f} %."
         doubts = self.doubts()

@@ -136,7 +136,7 @@ class Run(NamedTuple):
             "budget": setup.budget,
             "epochs": setup.recipe.epochs,
         }
-        defense = self.entry.identity()
+        defense = dict(_identity(self.entry))
         if setup.presumed is not None:
             defense["presumed"] = model_name(setup.presumed)
         content = {name: value for name, value in shared.items() if name not in setup.note}
@@ -169,6 +169,11 @@ class Deployed:
     surrogate: tuple[Any, Any]
     attack_key: jax.Array
     model_key: jax.Array
+
+
+@functools.lru_cache(maxsize=256)
+def _identity(entry: Entry) -> dict[str, Any]:
+    return entry.identity()
 
 
 def deploy(setup: Setup, entry: Entry, seed: int) -> Deployed:

@@ -1,17 +1,46 @@
-"""Recovery: attackers who know that a defense is there turn poisoned answers into better targets."""
+"""Recovery: attackers who know that a defense is there turn perturbed responses into better targets."""
 
-from pp_jax.recovery.ddae import PUBLISHED, ddae, ddae_plus, shadow_posteriors
-from pp_jax.recovery.inversion import invert_known_mad, invert_mad, preimages, purity
-from pp_jax.recovery.partial_bayes import partial_bayes
+from pp_jax.recovery.ddae import DDAE, PUBLISHED, DDAEImagined, DDAEPlus, ddae, ddae_plus, shadow_posteriors
+from pp_jax.recovery.inversion import (
+    Inversion,
+    KnownWeightsInversion,
+    invert_known_mad,
+    invert_mad,
+    preimages,
+    purity,
+)
+from pp_jax.recovery.knowledge import Knowledge
+from pp_jax.recovery.neighbours import Neighbours, fit_between, infer_readings, pairs_from_queries
+from pp_jax.recovery.partial_bayes import PartialBayes, partial_bayes
+from pp_jax.recovery.selecting import AgreementFilter, AsGiven, ClassBalanced, HardLabel, MostConfident
+from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.recovery.simple import nudge, smoothing, top1
 
 __all__ = [
+    "DDAE",
     "PUBLISHED",
+    "AgreementFilter",
+    "AsGiven",
+    "ClassBalanced",
+    "DDAEImagined",
+    "DDAEPlus",
+    "HardLabel",
+    "Inversion",
+    "Knowledge",
+    "KnownWeightsInversion",
+    "MostConfident",
+    "Neighbours",
+    "PairRelabelling",
+    "PartialBayes",
+    "SelfTraining",
     "ddae",
     "ddae_plus",
+    "fit_between",
+    "infer_readings",
     "invert_known_mad",
     "invert_mad",
     "nudge",
+    "pairs_from_queries",
     "partial_bayes",
     "preimages",
     "purity",

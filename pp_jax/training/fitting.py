@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pp_jax._validate import check_count, check_images, check_posteriors
 from pp_jax.training.contracts import Loss, Trainable
 from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
@@ -84,16 +85,17 @@ def fit(
         state: where to go on after an interruption, as `on_epoch` was given it.
         on_epoch: called after each epoch with the state and the mean training loss (nats). The state's buffers are
             reused by the next epoch: copy what is to be kept.
-        steps_per_call: steps in one program; by default 1 on a CPU, where convolutions are slow in a loop, and 64 on an
-            accelerator.
+        steps_per_call: steps in one program, at least 1; by default 1 on a CPU, where convolutions are slow in a loop,
+            and 64 on an accelerator.
 
     Returns:
         The trained parameters, after the last epoch.
 
     Raises:
         ValueError: if images and targets differ in number or there are none; for unlabelled images that are unlike the
-            others, none, missing where the loss needs them, or given with a recipe with augmentation or privacy; for
-            both `params` and `state`; for DP-SGD on a network that normalises over the batch.
+            others or none, or given with soft labels off the simplex or a recipe with augmentation or privacy; for a
+            loss that needs some and has none; for both `params` and `state`; for `steps_per_call` below 1; for DP-SGD
+            on a network that normalises over the batch.
     """
     check_data(images, targets, unlabelled, recipe)
     if params is not None and state is not None:
@@ -106,6 +108,7 @@ def fit(
     # The device keeps a copy of its own: the buffers of the caller's state are not to be donated.
     carry = jax.tree.map(jnp.copy, state.carry)
     at_once = default_steps_per_call() if steps_per_call is None else steps_per_call
+    check_count("steps_per_call", at_once, low=1)
     program = _compiled(network, recipe, loss, steps if recipe.decays else None, at_once == 1)
     convert = np.asarray if at_once == 1 else jnp.asarray
     data = Batch(*(None if array is None else convert(array) for array in (images, targets, unlabelled)))
@@ -143,10 +146,11 @@ def check_data(images: Any, targets: Any, unlabelled: Any, recipe: Recipe) -> No
     check_pairs(images, targets)
     if unlabelled is None:
         return
+    check_images(unlabelled)
+    if np.ndim(targets) == 2:
+        check_posteriors(targets)
     if np.shape(images)[1:] != np.shape(unlabelled)[1:] or jnp.result_type(images) != jnp.result_type(unlabelled):
         raise ValueError(f"both kinds of images must be alike, not {np.shape(images)} and {np.shape(unlabelled)}")
-    if len(unlabelled) == 0:
-        raise ValueError("unlabelled images must be at least one, not 0")
     if recipe.augment is not None or recipe.privacy is not None:
         raise ValueError("a fit with unlabelled images takes a recipe without augment and privacy, not with")
 

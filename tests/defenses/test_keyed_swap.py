@@ -18,17 +18,28 @@ NEAR = {"rtol": 3e-7, "atol": 2e-38}
 
 def _gate(levels):
     """A gate for images of one pixel: the larger it is, the stranger."""
-    familiar = jnp.stack([jnp.full(levels, 2.0), jnp.linspace(0, 1, levels), jnp.full(levels, 2.0)])
-    none, one = jnp.zeros((1, 1)), jnp.ones((1, 1))
-    least = jnp.arange(1, levels + 1) / levels
-    return Novelty(lambda params, image: image.ravel(), None, one, none, none[0], one, familiar, least)
+    rows = [np.full(levels, 2.0), np.linspace(0, 1, levels), np.full(levels, 2.0)]
+    none, one = np.zeros((1, 1)), np.ones((1, 1))
+    arrays = (one, none, none[0], one, np.stack(rows), np.arange(1, levels + 1) / levels)
+    return Novelty(_pixels, None, *(jnp.asarray(a, jnp.float32) for a in arrays))
+
+
+def _pixels(params, image):
+    """Features that are the pixels."""
+    del params
+    return image.ravel()
 
 
 def _answers(defense, probs, keys, pixels=None):
     """Answers to a batch, a key each."""
-    pixels = jnp.zeros(len(probs)) if pixels is None else jnp.asarray(pixels)
-    images = pixels[:, None, None, None]
-    return np.asarray(jax.vmap(lambda y, x, k: defense(y, Query(x, k)))(jnp.asarray(probs), images, keys))
+    pixels = np.zeros(len(probs), np.float32) if pixels is None else np.float32(pixels)
+    return np.asarray(_compiled(defense, probs, pixels[:, None, None, None], keys))
+
+
+@jax.jit
+def _compiled(defense, probs, images, keys):
+    """The same, compiled."""
+    return jax.vmap(lambda y, x, k: defense(y, Query(x, k)))(probs, images, keys)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 0.5, 1.0])

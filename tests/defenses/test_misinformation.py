@@ -1,4 +1,4 @@
-"""Adaptive misinformation: published numbers, and the losses of its two networks."""
+"""Adaptive misinformation: published numbers, and the loss of its network."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,19 @@ import optax
 import pytest
 
 from pp_jax.defenses import AdaptiveMisinformation, misinformation
+from pp_jax.defenses.misinformation import MisinformationLoss
+from pp_jax.training import Recipe, fit
 from pp_jax.types import Query
-from support import blobs, given_logits, golden, linear_logits, linear_params
+from support import (
+    Linear,
+    blobs,
+    bright_halves,
+    given_logits,
+    golden,
+    linear_logits,
+    linear_params,
+    linear_posteriors,
+)
 
 GOLDEN = golden("adaptive_misinformation")
 KEY = jax.random.key(0)
@@ -42,18 +53,12 @@ def test_published_numbers(classes, dtype):
 
 
 def test_the_loss_is_that_of_the_complement_and_does_not_cancel():
-    logits = jnp.float32([3.0, -1.0, 0.5])
+    logits, loss = np.float32([3.0, -1.0, 0.5]), jax.jit(misinformation.loss)
     expected = -np.log(1 - np.exp(3.0) / np.exp(np.float64(logits)).sum() + 1e-7)
-    np.testing.assert_allclose(misinformation.loss(logits, 0), expected, rtol=1e-6)
-    sure = jnp.float32([12.0, 0.0])
-    np.testing.assert_allclose(misinformation.loss(sure, 0), -np.log(1 / (1 + np.exp(12.0)) + 1e-7), rtol=1e-5)
-    assert np.isfinite(jax.grad(misinformation.loss)(jnp.float32([1e4, 0.0]), 0)).all()
-
-
-def test_outlier_exposure_is_least_for_a_uniform_prediction():
-    np.testing.assert_allclose(misinformation.outlier_exposure(jnp.zeros(8)), np.log(8), rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(misinformation.outlier_exposure)(jnp.zeros(8)), 0, atol=1e-7)
-    assert misinformation.outlier_exposure(jnp.arange(8.0)) > np.log(8)
+    np.testing.assert_allclose(loss(logits, 0), expected, rtol=1e-6)
+    sure = np.float32([12.0, 0.0])
+    np.testing.assert_allclose(loss(sure, 0), -np.log(1 / (1 + np.exp(12.0)) + 1e-7), rtol=1e-5)
+    assert np.isfinite(jax.jit(jax.grad(misinformation.loss))(jnp.float32([1e4, 0.0]), 0)).all()
 
 
 def _trained(loss, *data, steps=150):
@@ -74,28 +79,29 @@ def test_training_with_the_loss_makes_a_network_that_misses_every_label():
     images, labels = blobs(1, 256)
     params = _trained(lambda p, x, label: misinformation.loss(linear_logits(p, x), label), images, labels)
     fresh, truth = blobs(2, 256)
-    wrong = jax.vmap(linear_logits, (None, 0))(params, fresh).argmax(1)
+    wrong = np.asarray(linear_posteriors(params, fresh)).argmax(1)
     assert np.mean(wrong == truth) < 0.02
 
 
-def test_training_with_outlier_exposure_makes_a_victim_doubt_outliers_alone():
-    images, labels = blobs(1, 256)
-    negatives = 1 - blobs(3, 256)[0]
+@pytest.mark.slow
+def test_a_network_fitted_with_the_loss_avoids_the_label():
+    images, labels, _ = bright_halves()
+    recipe = Recipe(15, batch_size=32, learning_rate=0.3)
+    params = fit(KEY, Linear(2), images, labels, recipe, loss=MisinformationLoss())
+    probs = np.asarray(linear_posteriors(params, images))
+    assert (probs[np.arange(len(labels)), labels] < 0.1).all()
 
-    def exposed(weight):
-        def loss(p, x, label, outlier):
-            inside = optax.softmax_cross_entropy_with_integer_labels(linear_logits(p, x), label)
-            return inside + weight * misinformation.outlier_exposure(linear_logits(p, outlier))
 
-        return _trained(loss, images, labels, negatives)
-
-    def confidence(params, x):
-        return float(jax.nn.softmax(jax.vmap(linear_logits, (None, 0))(params, x)).max(1).mean())
-
-    fresh = 1 - blobs(4, 256)[0]
-    plain, taught = exposed(0.0), exposed(0.5)
-    assert confidence(taught, fresh) < confidence(plain, fresh) - 0.15
-    assert confidence(taught, blobs(2, 256)[0]) > 0.8
+def test_the_loss_of_a_batch_is_the_mean_over_images_of_any_form_of_label_and_augmentation_changes_it():
+    images, labels = blobs(1, 8)
+    params = linear_params(KEY, 36, 4)
+    expected = np.mean([misinformation.loss(linear_logits(params, x), y) for x, y in zip(images, labels, strict=True)])
+    for targets in (labels, np.eye(4, dtype=np.float32)[labels]):
+        value, _ = MisinformationLoss()(Linear(4), params, images, jnp.asarray(targets), None, None)
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+    black = MisinformationLoss(lambda key, image: 0 * image)
+    value, _ = black(Linear(4), params, images, jnp.asarray(labels), None, KEY)
+    np.testing.assert_allclose(value, -np.log(0.75 + 1e-7), rtol=1e-5)
 
 
 def test_what_does_not_fit_is_refused():

@@ -212,7 +212,7 @@ def test_sets_that_do_not_fit_are_refused():
 def test_the_form_for_many_networks_is_the_same_function():
     network = models.lenet(3)
     params, image = network.init(jax.random.key(0), (16, 16, 1)), jnp.asarray(_sets(1).pool[0])
-    np.testing.assert_allclose(network.stacked(params, image), network(params, image), atol=1e-5)
+    np.testing.assert_allclose(network.vmapped(params, image), network(params, image), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -19,10 +19,12 @@ import numpy as np
 import optax
 import pytest
 
-from pp_jax.training import Privacy, Recipe, fit, fit_resumably
+from pp_jax.training import MixMatch, Privacy, Recipe, fit, fit_resumably
+from pp_jax.training.augmentation import random_flip
 from support import Linear, blobs
 
 IMAGES, LABELS = blobs(0, 130)
+OTHERS, _ = blobs(2, 70)
 NETWORK = Linear(4)  # one object: compiled once
 RECIPE = Recipe(epochs=4, batch_size=32, decay_every=2)
 IDENTITY = {"data": "blobs", "epochs": 4}
@@ -96,8 +98,9 @@ def test_one_that_is_not_disturbed_ends_as_fit_does_and_keeps_two_epochs(tmp_pat
         (Recipe(epochs=4, batch_size=32, privacy=Privacy(1.0, 0.5)), {}),
         (Recipe(epochs=4, batch_size=32, augment=_noise, weight_decay=0.01, momentum=0.0), {}),
         (RECIPE, {"params": {"params": {"kernel": jnp.ones((36, 4), jnp.bfloat16), "bias": jnp.zeros(4)}}}),
+        (RECIPE, {"loss": MixMatch(augment=random_flip), "unlabelled": OTHERS}),
     ],
-    ids=["sgd", "adam", "dp-sgd", "augmented", "warm start in bfloat16"],
+    ids=["sgd", "adam", "dp-sgd", "augmented", "warm start in bfloat16", "semi-supervised"],
 )
 def test_one_that_dies_after_every_epoch_ends_the_same_bit_for_bit(recipe, options, tmp_path):
     for epoch in range(1, 5):
@@ -206,6 +209,7 @@ def test_one_that_was_not_yet_sealed_when_its_process_was_killed_is_dropped_with
         ({"key": 1}, "another key, network, optimiser or shape of images: must be another folder"),
         ({"recipe": Recipe(epochs=4, batch_size=32, rule=optax.adam)}, "another key, network, optimiser"),
         ({"images": np.repeat(IMAGES, 2, axis=1)}, "another key, network, optimiser or shape of images"),
+        ({"unlabelled": OTHERS}, "another key, network, optimiser or shape of images"),
         ({"identity": {"data": object()}}, "identity must have a JSON form"),
         ({"identity": {"rate": math.nan}}, "identity must have a JSON form"),
         ({"every_s": -1.0}, "every_s must be at least 0 and finite, not -1.0"),

@@ -16,23 +16,31 @@ def _posterior(seed, classes):
     return jnp.asarray(np.random.default_rng(seed).dirichlet(np.ones(classes)), jnp.float32)
 
 
+@jax.jit
+def _questions(operator, v):
+    """What an operator answers to every question, about one vector."""
+    return operator.apply(v), operator.quadratic(v), operator.diagonal(), operator.column(v.size - 1)
+
+
+_matrix = jax.jit(lambda operator: operator.matrix())
+
+
 @given(st.integers(0, 2**32), st.sampled_from([2, 3, 10, 40]))
 def test_mp_is_zero(seed, classes):
     p = _posterior(seed, classes)
-    np.testing.assert_allclose(LastLayer(p).apply(p), 0, atol=1e-6)
-    np.testing.assert_allclose(LastLayer(p).quadratic(p), 0, atol=1e-12)
+    applied, square, *_ = _questions(LastLayer(p), p)
+    np.testing.assert_allclose(applied, 0, atol=1e-6)
+    np.testing.assert_allclose(square, 0, atol=1e-12)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([2, 5, 31]), st.floats(0.1, 10))
 def test_last_layer_answers_as_its_matrix(seed, classes, scale):
     operator = LastLayer(_posterior(seed, classes), scale)
-    dense = Dense(operator.matrix())
-    v = jnp.asarray(np.random.default_rng(seed).normal(size=classes), jnp.float32)
-    near = {"rtol": 1e-4, "atol": 1e-4 * scale * float(1 + jnp.sum(jnp.abs(v))) ** 2}
-    np.testing.assert_allclose(operator.apply(v), dense.apply(v), **near)
-    np.testing.assert_allclose(operator.quadratic(v), dense.quadratic(v), **near)
-    np.testing.assert_allclose(operator.diagonal(), dense.diagonal(), **near)
-    np.testing.assert_allclose(operator.column(classes - 1), dense.column(classes - 1), **near)
+    dense = Dense(_matrix(operator))
+    v = np.random.default_rng(seed).normal(size=classes).astype(np.float32)
+    near = {"rtol": 1e-4, "atol": 1e-4 * scale * float(1 + np.abs(v).sum()) ** 2}
+    for closed, stored in zip(_questions(operator, v), _questions(dense, v), strict=True):
+        np.testing.assert_allclose(closed, stored, **near)
     np.testing.assert_allclose(np.asarray(operator), jnp.asarray(operator), rtol=0)
 
 
@@ -40,7 +48,8 @@ def test_last_layer_is_the_jacobian_of_the_last_layer():
     params = linear_params(jax.random.key(0), 9, 5)
     image = jax.random.uniform(jax.random.key(1), (3, 3, 1))
     closed = gram.last_layer(linear_logits, params, image, features_fn=lambda params, image: image.ravel(), bias=True)
-    np.testing.assert_allclose(closed.matrix(), gram.jacobian(linear_logits, params, image), rtol=1e-4, atol=1e-5)
+    reference = jax.jit(gram.jacobian, static_argnums=0)(linear_logits, params, image)
+    np.testing.assert_allclose(_matrix(closed), reference, rtol=1e-4, atol=1e-5)
     unscaled = gram.last_layer(linear_logits, params, image)
     assert unscaled.scale == 1
     np.testing.assert_array_equal(unscaled.p, closed.p)
@@ -82,7 +91,7 @@ def test_an_operator_passes_and_a_matrix_is_wrapped():
 
 def test_a_stack_of_posteriors_gives_a_stack_of_matrices():
     p = jnp.array([[0.2, 0.3, 0.5], [0.999, 0.0006, 0.0004]])
-    one_by_one = [LastLayer(row, scale).matrix() for row, scale in zip(p, (1.0, 2.0), strict=True)]
+    one_by_one = [LastLayer(row, scale).matrix() for row, scale in zip(np.asarray(p), (1.0, 2.0), strict=True)]
     np.testing.assert_array_equal(LastLayer(p, jnp.array([1.0, 2.0])).matrix(), one_by_one)
     np.testing.assert_array_equal(np.asarray(LastLayer(p)), LastLayer(p).matrix())
 
@@ -94,5 +103,6 @@ def test_nothing_cancels_where_the_posterior_is_nearly_one_hot(sharpness):
     exact = (np.eye(10) - p[:, None]) @ (np.eye(10) - p[:, None]).swapaxes(1, 2)
     operator = LastLayer(jnp.asarray(p, jnp.float32))
     squares = np.einsum("nkk->nk", exact)
-    np.testing.assert_allclose(np.einsum("nkk->nk", operator.matrix()), squares, rtol=1e-6)
-    np.testing.assert_allclose(jax.vmap(lambda p: LastLayer(p).diagonal())(operator.p), squares, rtol=1e-6)
+    np.testing.assert_allclose(np.einsum("nkk->nk", _matrix(operator)), squares, rtol=1e-6)
+    diagonals = jax.jit(jax.vmap(lambda p: LastLayer(p).diagonal()))(operator.p)
+    np.testing.assert_allclose(diagonals, squares, rtol=1e-6)

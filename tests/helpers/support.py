@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pp_jax.training import Trainable
+
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
@@ -41,7 +43,7 @@ def linear_params(key, pixels, classes, *, scale=1.0):
     return {"params": {"kernel": scale * jax.random.normal(key, (pixels, classes)), "bias": jnp.zeros(classes)}}
 
 
-class Linear:
+class Linear(Trainable):
     """`linear_logits` as a trainable network."""
 
     def __init__(self, classes):
@@ -79,6 +81,23 @@ def blobs(seed, count, *, classes=4, side=6):
     labels = rng.integers(0, classes, count)
     images = prototypes[labels] + 0.12 * rng.normal(size=(count, side, side, 1))
     return np.clip(images, 0, 1).astype(np.float32), labels
+
+
+def bright_halves(seed=0):
+    """Images (256, 4, 4, 1) of two classes, told apart by the bright row, their labels, and outliers (64, 4, 4, 1)."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(256) % 2
+    images = 0.2 * rng.random((256, 4, 4, 1), np.float32)
+    images[np.arange(256), 2 * labels] += 0.8
+    outliers = 0.2 * rng.random((64, 4, 4, 1), np.float32)
+    outliers[:, 0] += 0.8
+    outliers[:, 2] += 0.8
+    return images, labels, outliers
+
+
+def linear_posteriors(params, images):
+    """Posteriors (B, K) of `linear_logits`."""
+    return jax.nn.softmax(jax.vmap(linear_logits, (None, 0))(params, images))
 
 
 def _softmax(z):

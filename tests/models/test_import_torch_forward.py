@@ -149,7 +149,9 @@ def randomised(module):
         pytest.param(lambda: LeNet(10), models.lenet(10), (28, 28, 1), True, id="lenet"),
         pytest.param(lambda: VGG16BN(10, 32), models.vgg16_bn(10), (32, 32, 3), False, id="vgg16_bn-32"),
         pytest.param(
-            lambda: VGG16BN(7, 224), models.vgg16_bn(7, image_size=224), (224, 224, 3), False, id="vgg16_bn-224"
+            *(lambda: VGG16BN(7, 224), models.vgg16_bn(7, image_size=224), (224, 224, 3), False),
+            id="vgg16_bn-224",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda: ResNet(9, (2, 2, 2, 2), 1), models.resnet18(9, small_images=False), (64, 64, 3), True, id="resnet18"
@@ -163,6 +165,7 @@ def randomised(module):
             (64, 64, 3),
             False,
             id="resnet50",
+            marks=pytest.mark.slow,
         ),
         pytest.param(lambda: WRN(10), models.wrn_40_2(10), (32, 32, 3), True, id="wrn_40_2"),
     ],

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import Linear
 
 from pp_jax import metrics
+from pp_jax.defenses import KeyedSwap
 from pp_jax.recovery import fit_between, infer_readings, pairs_from_queries
 from pp_jax.serving.blackbox import BlackBox, Metered
-from pp_jax.defenses import KeyedSwap
 from pp_jax.training import Recipe, fit
+from pp_jax.training.predicting import predict
+from support import Linear
 
 NETWORK = Linear(4)
 PARTNERS = np.array([2, 3, 0, 1])

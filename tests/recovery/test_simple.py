@@ -55,7 +55,7 @@ def test_a_nudge_keeps_shape_and_type_and_moves_a_little(dtype):
     image = np.zeros((12, 12, 2))
     image[4:8, 4:8] = 1
     image = jnp.asarray(255 * image if dtype == "uint8" else image, dtype)
-    moved = jax.vmap(nudge, (0, None))(jax.random.split(jax.random.key(0), 20), image)
+    moved = jax.jit(jax.vmap(nudge, (0, None)))(jax.random.split(jax.random.key(0), 20), image)
     assert moved.shape == (20, *image.shape)
     assert moved.dtype == image.dtype
     mass = np.asarray(moved, np.float64).sum((1, 2, 3)) / np.asarray(image, np.float64).sum()

@@ -252,9 +252,7 @@ def test_plot_script_redraws_from_records_alone(tmp_path):
 
 
 def test_figures_do_not_touch_pyplot():
-    code = (
-        "import sys, pp_jax.results.plots, pp_jax.results.report\n"
-        "assert 'matplotlib' not in sys.modules and 'rich' not in sys.modules"
-    )
+    imported = "import sys, pp_jax.results.plots, pp_jax.results.report"
+    code = f"{imported}\nassert not {{'matplotlib', 'rich'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert "pyplot" not in Path(plots.__file__).read_text("utf-8")
