@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from pp_jax import _validate
-from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
@@ -87,7 +85,7 @@ def evaluate(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
         folder / "networks",
     )  # fmt: skip
-    check_setup(setup, entries)
+    check_setup(setup, entries, attackers)
     rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
     chosen = [Equalized(entry) for entry in entries]
     if equal is not None and at is not None:
@@ -173,8 +171,8 @@ def check(
     return entries
 
 
-def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
-    """Refuse images that do not fit the victim or one another, and a budget beyond the pool.
+def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet | Sequence[Attacker]) -> None:
+    """Refuse images that do not fit the victim or one another, and a budget that an attacker cannot spend.
 
     Raises:
         ValueError: naming what was found, and what it must be.
@@ -187,11 +185,7 @@ def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
             f"pool {setup.pool.name} has images {np.shape(setup.pool.images)[1:]}: must be {shape}, as those of "
             f"{setup.test.name}"
         )
-    if not 1 <= setup.budget <= len(setup.pool.images):
-        raise ValueError(
-            f"budget is {setup.budget}: must be at least 1 and at most {len(setup.pool.images)}, the images of "
-            f"{setup.pool.name}"
-        )
+    check_budget(setup.budget, setup.pool, attackers)
     for entry in entries:
         setup.victim_of(entry)
 
