@@ -10,10 +10,9 @@ ablations. L2 and KL budgets are chosen so that a saturated posterior moves by a
 import dataclasses
 from pathlib import Path
 
-import tyro
-
 import presets
 import steal
+import tyro
 from cells import grid, tables
 from cells.machines import Machines
 from owners.defenses import Defense

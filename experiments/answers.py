@@ -21,9 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 import steal
+import tyro
 from cells import grid, tables
 from cells.machines import Machines
 from thieves import judging, theft

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -184,15 +184,23 @@ class Options:
         """`pp_jax.evaluate` with these options; everything is checked before the victim is trained."""
         from pp_jax import evaluation
 
-        rows = evaluation.check(defenses, attackers, self.seeds)
-        pool, test, recipe, owned = self.pool(), self.test(), self.attack.recipe(), self.owned()
-        budget = self.attack.budget
-        if not 1 <= budget <= len(pool.images):
-            raise ValueError(f"budget is {budget}: must be at least 1 and at most {len(pool.images)}, the pool's size")
+        victim, rows, arguments = self.checked(defenses, attackers, folder, **options)
+        return evaluation.evaluate(victim, rows, **arguments)
+
+    def checked(
+        self, defenses: Iterable[Any], attackers: Any, folder: str, **options: Any
+    ) -> tuple[Any, list[Any], dict[str, Any]]:
+        """The trained victim, the rows, and what else `pp_jax.evaluate` takes; checked before the victim is trained."""
+        from pp_jax import evaluation, records
+
+        amount = {name: options[name] for name in ("equal", "at") if name in options}
+        rows = evaluation.check(defenses, attackers, self.seeds, **amount)
+        pool, test, recipe, owned = options.get("pool") or self.pool(), self.test(), self.attack.recipe(), self.owned()
+        evaluation.check_budget(self.attack.budget, pool, attackers)
         defaults: dict[str, Any] = {
             "pool": pool,
             "test": test,
-            "budget": budget,
+            "budget": self.attack.budget,
             "attackers": attackers,
             "seeds": self.seeds,
             "network": self.network(),
@@ -203,8 +211,13 @@ class Options:
             "runs_folder": self.runs / folder,
             "machines": self.machines.machines(),
         }
-        victim = self.trained(exposed=any(row.exposed for row in rows))
-        return evaluation.evaluate(victim, rows, **{**defaults, **options})
+        arguments = {**defaults, **options}
+        untrained = victims.untrained(self.victim, self.data_dir)
+        classes, shape = len(test.class_names), test.images.shape[1:]
+        guess = options.get("presumed") or arguments["network"]
+        evaluation.rehearse(rows, untrained, guess, classes, shape, outliers=owned)
+        records.check_writable(self.runs / folder)
+        return self.trained(exposed=any(row.exposed for row in rows)), rows, arguments
 
 
 @functools.lru_cache(maxsize=8)
@@ -228,6 +241,26 @@ def errors() -> Iterator[None]:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished runs")
+
+
+def show(make: Callable[[], Any], path: Path) -> None:
+    """Compute a table, write it and print it; what went wrong as one line."""
+    with errors():
+        table = make()
+        table.write(path)
+    table.print()
+    print(path)
+
+
+def known_classes(pool: Any) -> Any:
+    """What an adaptive attacker knows of a pool: classes, (N,), or for CIFAR-100 superclasses and classes, (N, 2)."""
+    import numpy as np
+
+    from pp_jax.data import labels
+
+    if pool.name != "cifar100":
+        return pool.labels
+    return np.stack([np.asarray(labels.CIFAR100_COARSE_OF_FINE)[pool.labels], pool.labels], axis=1)
 
 
 def published(row: Any) -> Any:

@@ -10,10 +10,9 @@ cost about ten times an ordinary step on a CPU, so the victims see `--train-size
 import dataclasses
 from pathlib import Path
 
-import tyro
-
 import presets
 import steal
+import tyro
 from cells import grid, tables
 from cells.machines import Machines
 from owners.defenses import Defense

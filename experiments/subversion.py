@@ -12,10 +12,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 import presets
 import steal
+import tyro
 from cells import grid, tables
 from cells.machines import Machines
 from owners.defenses import Defense

@@ -11,10 +11,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import tyro
-
 import presets
 import steal
+import tyro
 from cells import grid, tables
 from cells.machines import Machines
 from owners.defenses import Defense

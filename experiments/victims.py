@@ -137,6 +137,19 @@ def victim(options: VictimOptions, runs: Path, data_dir: Path | None) -> Any:
     )
 
 
+def untrained(options: VictimOptions, data_dir: Path | None) -> Any:
+    """A victim before its training, to check against what is to be done with it."""
+    import jax
+
+    from pp_jax import data
+    from pp_jax.evaluation import Victim
+
+    train = data.load(options.dataset, "train", data_dir=data_dir)
+    network = network_for(options.model, train.num_classes, train.image_shape)
+    params = network.init(jax.random.key(0), train.image_shape)
+    return Victim(network, params, train.images, train.labels, options.recipe())
+
+
 def accuracy(options: VictimOptions, runs: Path) -> float:
     """Test accuracy of a victim that has been trained, as its record has it."""
     from pp_jax import records

@@ -2,7 +2,7 @@
 """Steal machine-learning models through their prediction API, and make that fail, in pure JAX.
 
 `perturb(MAD(surrogate, params, epsilon), probs, images)` answers a batch of predictions so that whoever trains on the
-answers learns little; `attacks.collect` is the thief, `BlackBox` the API between them, `metrics` the judge.
+answers learns little; `attacks.collect` is the attacker, `BlackBox` the API between them, `metrics` the judge.
 Submodules are imported when they are first used.
 """
 

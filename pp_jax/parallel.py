@@ -1,7 +1,7 @@
 """Several devices, several hosts: a mesh, what lies where on it, and the map over rows that `perturb` is made of.
 
 The rows of a batch (queries) are spread over the axis "data"; parameters are copied to every device, or cut by a rule
-over the axis "model". Nothing else changes: the same call, the same answers.
+over the axis "model". Nothing else changes: the same call, the same responses.
 """
 
 import dataclasses

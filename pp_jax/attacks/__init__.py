@@ -7,6 +7,7 @@ from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda
 from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import OnlineTheft, online
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
+from pp_jax.attacks.seeking import Seeking
 
 __all__ = [
     "AdaptiveKnockoff",
@@ -16,6 +17,7 @@ __all__ = [
     "Knockoff",
     "Loss",
     "OnlineTheft",
+    "Seeking",
     "SignedGradient",
     "TargetedPGD",
     "collect",

@@ -36,7 +36,7 @@ class Pool(NamedTuple):
 
 
 class AdaptiveState(NamedTuple):
-    """What the attacker knows after the answers so far.
+    """What the attacker knows after the responses so far.
 
     Attributes:
         pool: what does not change.
@@ -44,7 +44,7 @@ class AdaptiveState(NamedTuple):
         bandit: the policy.
         memories: of the rewards.
         moments: of the rewards.
-        thief: parameters and optimiser state of the thief, or None.
+        thief: parameters and optimiser state of the attacker, or None.
         asking: the leaves of the next batch, (B,).
     """
 
@@ -62,27 +62,27 @@ class AdaptiveKnockoff:
     """Learn, by a gradient bandit, which classes of a public pool are worth asking about.
 
     π = softmax(H) over the classes that have images left; an image of the class drawn is asked about, each at most
-    once; the reward r of its answer moves H by (r − r̄)/N_a (e_a − π). With hierarchical classes the policy walks a
+    once; the reward r of its response moves H by (r − r̄)/N_a (e_a − π). With hierarchical classes the policy walks a
     tree, a softmax over the children at every node, and every node on the path learns. One reward counts as it is,
     several by the mean of their standardised values (`pp_jax.attacks.rewards.normalized_mean`).
 
-    Within a batch the policy is fixed when asking; the answers then count one after the other, so that a batch size
-    of 1 is the published algorithm. The policy stays finite whatever the answers: one-hot, all the same, or zero.
+    Within a batch the policy is fixed when asking; the responses then count one after the other, so that a batch size
+    of 1 is the published algorithm. The policy stays finite whatever the responses: one-hot, all the same, or zero.
 
     Attributes:
         classes: what the attacker knows of the pool: a class index of every image, (N,), or indices coarse to fine,
             (N, L); a fine index counts within its coarse class.
         rewards: objects of `pp_jax.attacks.rewards`, at least one.
-        thief: the network that is trained along, one step on every batch of answers, for rewards that need it; they see
-            it in training mode, as it was before that step.
-        optimizer: of the thief, on the mean loss of a batch; by default SGD with momentum .5 and a learning rate of
-            .1/64 a query, at most .1.
+        thief: the network that is trained along, one step on every batch of responses, for rewards that need it; they
+            see it in training mode, as it was before that step.
+        optimizer: of the attacker, on the mean loss of a batch; by default SGD with momentum 0.5 and a learning rate of
+            0.1/64 a query, at most 0.1.
         batch_size: images per `ask`; the last batch of the pool may be smaller.
 
     Raises:
-        ValueError: for classes of another shape or dtype, no reward, a reward that needs a thief where there is none, a
-            batch size below 1; by `init`, for a pool of another size; by `tell`, for answers that are not finite or not
-            of the thief's number of classes.
+        ValueError: for classes of another shape or dtype, no reward, a reward that needs an attacker where there is
+            none, a batch size below 1; by `init`, for a pool of another size; by `tell`, for responses that are not
+            finite or not of the attacker's number of classes.
 
     Source: Orekondy et al. 2019, §4.1.
     """
@@ -113,7 +113,7 @@ class AdaptiveKnockoff:
         return pool_size
 
     def init(self, key: jax.Array, pool: Any) -> AdaptiveState:
-        """Draw the order of the images (N, H, W, C) within each class, the thief, and the first batch."""
+        """Draw the order of the images (N, H, W, C) within each class, the attacker, and the first batch."""
         classes = np.asarray(self.classes)
         if len(pool) != len(classes):
             raise ValueError(f"classes must be as many as images: {len(classes)} and {len(pool)}")
@@ -137,7 +137,7 @@ class AdaptiveKnockoff:
         return pool.images[pool.order[places]]
 
     def tell(self, state: AdaptiveState, images: Any, answers: Any) -> AdaptiveState:
-        """Learn from the answers (b, K) to the first b images asked about."""
+        """Learn from the responses (b, K) to the first b images asked about."""
         if len(answers) == 0:
             return state
         thief, guesses = self._train(state.thief, images[: len(answers)], answers)
@@ -182,13 +182,13 @@ class AdaptiveKnockoff:
         return self.optimizer or _published(self.batch_size)
 
     def _start(self, key: jax.Array, image_shape: tuple[int, ...]) -> Any:
-        """Fresh parameters and optimiser state of the thief, where a reward needs one."""
+        """Fresh parameters and optimiser state of the attacker, where a reward needs one."""
         if self.thief is None or not any(reward.needs_thief for reward in self.rewards):
             return None
         return start(key, self.thief, image_shape, self._optimizer).carry
 
     def _train(self, carry: Any, images: Any, answers: Any) -> tuple[Any, np.ndarray | None]:
-        """The thief after a batch, and its log-posteriors from before, (b, K)."""
+        """The attacker after a batch, and its log-posteriors from before, (b, K)."""
         if carry is None or self.thief is None:
             return carry, None
         carry, guesses = _compiled(self.thief, self._optimizer)(carry, jnp.asarray(images), jnp.asarray(answers))
@@ -219,7 +219,7 @@ def _published(batch_size: int) -> optax.GradientTransformation:
 
 @functools.lru_cache(maxsize=32)
 def _compiled(network: Trainable, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
-    """The jitted step of the thief; it returns what the thief thought before."""
+    """The jitted step of the attacker; it returns what the attacker thought before."""
     step = make_step(network, optimizer)
 
     def run(carry: Any, images: jax.Array, answers: jax.Array) -> tuple[Any, jax.Array]:

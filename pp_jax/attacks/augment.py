@@ -1,4 +1,4 @@
-"""Rules that move an image by the thief's own gradients, and their batched, compiled form."""
+"""Rules that move an image by the attacker's own gradients, and their batched, compiled form."""
 
 import dataclasses
 import functools
@@ -31,11 +31,11 @@ class Move(Protocol):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class SignedGradient:
-    """One signed step of fixed length, up or down the thief's loss at the class that was answered.
+    """One signed step of fixed length, up or down the attacker's loss at the class that was answered.
 
     x' = clip(x ± λ_ρ · sign ∇_x CE(F_A(x), ŷ), 0, 1),   λ_ρ = λ·(−1)^⌊ρ/τ⌋
 
-    ŷ is the largest entry of the answer, the oracle's label. A pixel without a gradient stays.
+    ŷ is the largest entry of the response, the oracle's label. A pixel without a gradient stays.
 
     Source: Papernot et al. (2017), whose step along the gradient of the label's own output, sgn J_ŷ, is the downward
     one; signs and names as in Orekondy et al. (2020).
@@ -75,12 +75,12 @@ class SignedGradient:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class TargetedPGD:
-    """Projected steps towards each of the classes that the thief finds likeliest after the one that was answered.
+    """Projected steps towards each of the classes that the attacker finds likeliest after the one that was answered.
 
     x_{t+1} = clip(clip(x_t + α · sign ∇_x log F_A(x_t)_c, x_0 − r, x_0 + r), 0, 1),   t < T
 
-    for the `classes` likeliest classes c ≠ ŷ of F_A(x_0), ŷ the largest entry of the answer. The thief ranks them, not
-    the answer, whose other entries a defense may have made equal.
+    for the `classes` likeliest classes c ≠ ŷ of F_A(x_0), ŷ the largest entry of the response. The attacker ranks them,
+    not the response, whose other entries a defense may have made equal.
 
     Source: Juuti et al. (2019); settings of Orekondy et al. (2020).
 
@@ -149,7 +149,7 @@ def moved(
 
     Args:
         move: the rule, M new images of each.
-        logits_fn: the thief's model.
+        logits_fn: the attacker's model.
         params: its parameters.
         images: (N, H, W, C), floating point in [0, 1].
         answers: (N, K).

@@ -30,11 +30,11 @@ def collect(
         progress: called with the number of queries answered in each round.
 
     Returns:
-        The transfer set of exactly `budget` images and answers, on the host.
+        The transfer set of exactly `budget` images and responses, on the host.
 
     Raises:
         ValueError: for a budget below 1, or a pool too small for it (before anything is asked); if the attack has no
-            more questions, or the API returns another number of answers than it was asked for.
+            more questions, or the API returns another number of responses than it was asked for.
     """
     meter = Metered(api, budget)
     if attack.capacity(len(pool)) < budget:

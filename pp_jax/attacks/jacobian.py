@@ -14,7 +14,7 @@ from pp_jax.training import Recipe, Trainable, fit
 from pp_jax.types import LogitsFn
 
 SUBSTITUTE = Recipe(epochs=20, batch_size=64, learning_rate=0.1, momentum=0.9)
-"""How the thief's model is trained in every round, as published."""
+"""How the attacker's model is trained in every round, as published."""
 
 
 class Substitute(Trainable, LogitsFn, Protocol):
@@ -48,7 +48,7 @@ class JacobianState(NamedTuple):
         round: what is being asked.
         position: how many questions of it were answered.
         images: all that was asked about so far, in parts, (·, H, W, C) each.
-        answers: the answers, in the same parts, (·, K) each.
+        answers: the responses, in the same parts, (·, K) each.
     """
 
     key: jax.Array
@@ -61,9 +61,9 @@ class JacobianState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class JacobianAugmentation:
-    """Ask about a few seed images, then about images moved by the gradients of a model trained on the answers so far.
+    """Ask about a few seed images, then about images moved by the gradients of a model trained on the responses so far.
 
-    Round ρ = 0, 1, …: train a fresh substitute F_A on all images and answers told; draw `reservoir` of these images
+    Round ρ = 0, 1, …: train a fresh substitute F_A on all images and responses told; draw `reservoir` of these images
     without replacement (all of them while ρ < `reservoir_after`); ask about `move` of each. Images are float32 in
     [0, 1]; what enters the transfer set is what was asked, and nothing told is ever changed. A move that clipping or a
     vanishing gradient leaves without effect is asked like any other: it costs a query.

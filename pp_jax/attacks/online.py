@@ -17,8 +17,8 @@ from pp_jax.solvers import objective
 from pp_jax.training import Trainable, make_step, start
 from pp_jax.types import Audit, Params, SurrogateDefense, TransferSet
 
-Sees = Literal["thief", "proxy", "fixed"]
-"""What the defense takes for the attacker's weights: the thief's own, a proxy's, or the surrogate it came with."""
+Sees = Literal["attacker", "proxy", "fixed"]
+"""What the defense takes for the attacker's weights: the attacker's own, a proxy's, or the surrogate it came with."""
 
 
 class OnlineTheft(NamedTuple):
@@ -52,21 +52,22 @@ def online(
     box: BlackBox,
     *,
     optimizer: optax.GradientTransformation,
-    sees: Sees = "thief",
+    sees: Sees = "attacker",
     proxy: Trainable | None = None,
     batch_size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> OnlineTheft:
     """Steal online: ask about a batch, learn from the answers by one step, go on with the next.
 
-    The defense's surrogate is, at every batch, the thief as it is then ("thief": perfect knowledge), a network trained
-    alongside on the same answers from an initialisation of its own ("proxy": grey box), or left alone ("fixed").
+    The defense's surrogate is, at every batch, the attacker's network as it is then ("attacker": perfect knowledge), a
+    network trained alongside on the same responses from an initialisation of its own ("proxy": grey box), or left alone
+    ("fixed").
 
     Args:
         key: randomness of the initialisations; the thief's does not depend on `sees`.
         thief: the attacker's network.
         images: what is asked about, in this order, (n, H, W, C), uint8 or floating point in [0, 1].
-        box: the victim and its defense; for "thief" and "proxy" one with a field `surrogate`, such as `MAD`.
+        box: the victim and its defense; for "attacker" and "proxy" one with a field `surrogate`, such as `MAD`.
         optimizer: of the thief and the proxy, on the mean loss of a batch. Published, a query: sgd .1/64, the same with
             momentum .5, adam .001/64.
         sees: what the defense sees.
@@ -132,7 +133,7 @@ def _seeing(box: BlackBox, learners: Learners, sees: Sees) -> BlackBox:
     """The black box with the weights that its defense sees."""
     if sees == "fixed":
         return box
-    surrogate, _ = learners.thief if sees == "thief" else learners.proxy
+    surrogate, _ = learners.thief if sees == "attacker" else learners.proxy
     defense: Any = box.defense
     return dataclasses.replace(box, defense=dataclasses.replace(defense, surrogate=surrogate))
 
@@ -163,7 +164,7 @@ def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, se
     name = type(box.defense).__name__
     if not isinstance(box.defense, SurrogateDefense):
         raise ValueError(f"sees={sees!r} needs a defense with a surrogate, such as MAD, not {name}")
-    network = thief if sees == "thief" else proxy
+    network = thief if sees == "attacker" else proxy
     if (expected := box.defense.logits_fn) != network:
         raise ValueError(f"the {sees} must be the network whose weights {name} takes, {expected}, not {network}")
 

@@ -1,6 +1,6 @@
-"""What makes an answer worth having: the rewards of an adaptive attacker, on the host in float64.
+"""What makes a response worth having: the rewards of an adaptive attacker, on the host in float64.
 
-A reward is given the answers of one round in the order in which they came, and carries what it must remember.
+A reward is given the responses of one round in the order in which they came, and carries what it must remember.
 """
 
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-# A reward that varies by less than this is constant: the rest is the rounding of float32 answers.
+# A reward that varies by less than this is constant: the rest is the rounding of float32 responses.
 _SPREAD = 1e-7
 # log of the smallest normal float64: what a posterior of zero counts as.
 _LOG_ZERO = float(np.log(np.finfo(np.float64).tiny))
@@ -19,7 +19,7 @@ class Reward(Protocol):
 
     @property
     def needs_thief(self) -> bool:
-        """Whether it looks at what the thief would have answered."""
+        """Whether it looks at what the attacker would have answered."""
 
     def init(self) -> Any:
         """Return the memory before the first answer."""
@@ -27,13 +27,13 @@ class Reward(Protocol):
     def __call__(self, memory: Any, answers: np.ndarray, guesses: np.ndarray | None) -> tuple[np.ndarray, Any]:
         """Return the rewards (b,) of `answers` (b, K), and the memory after them.
 
-        `guesses` (b, K) are the thief's log-posteriors from before it learnt from these answers, or None.
+        `guesses` (b, K) are the attacker's log-posteriors from before it learnt from these responses, or None.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Certainty:
-    """Margin of the answer, r = y₍₁₎ − y₍₂₎ ∈ [0, 1], its two largest entries: the victim knows such images.
+    """Margin of the response, r = y₍₁₎ − y₍₂₎ ∈ [0, 1], its two largest entries: the victim knows such images.
 
     Source: Orekondy et al. 2019, §4.1.
     """
@@ -53,7 +53,7 @@ class Certainty:
 
 
 class Recent(NamedTuple):
-    """The sums of the first n answers for the latest n, (rows, K), and how many answers there were."""
+    """The sums of the first n answers for the latest n, (rows, K), and how many responses there were."""
 
     sums: np.ndarray | None = None
     answered: int = 0
@@ -61,11 +61,11 @@ class Recent(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Diversity:
-    """Novelty of the answer, r = Σ_k max(0, y_k − ȳ_k) ∈ [0, 1], ȳ the mean answer so far: no label is to be preferred.
+    """Novelty of the response, r = Σ_k max(0, y_k − ȳ_k) ∈ [0, 1], ȳ the mean response so far: no label is preferred.
 
     Attributes:
-        window: how many answers the mean is over, the latest; all by default.
-        current: whether the answer itself is one of them. If not, the mean before the first answer is zero.
+        window: how many responses the mean is over, the latest; all by default.
+        current: whether the response itself is one of them. If not, the mean before the first answer is zero.
 
     Raises:
         ValueError: for a window below 1.
@@ -94,7 +94,7 @@ class Diversity:
         before = np.zeros((1, answers.shape[1])) if memory.sums is None else memory.sums
         sums = np.concatenate([before, before[-1] + np.cumsum(answers, axis=0)])
         answered = memory.answered + len(answers)
-        # Row i of `sums` is over the first `first + i` answers.
+        # Row i of `sums` is over the first `first + i` responses.
         first = answered - len(sums) + 1
         ends = memory.answered + np.arange(len(answers)) + self.current
         starts = np.zeros_like(ends) if self.window is None else np.maximum(ends - self.window, 0)
@@ -106,9 +106,9 @@ class Diversity:
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """Cross-entropy of the thief's posterior, r = −Σ_k y_k log F(x)_k ≥ 0 in nats: what the thief does not know yet.
+    """Cross-entropy of the attacker's posterior, r = −Σ_k y_k log F(x)_k ≥ 0 in nats: what it does not know yet.
 
-    A posterior of zero counts as the smallest normal float64, that of a thief that diverged to NaN as 1/K.
+    A posterior of zero counts as the smallest normal float64, that of an attacker that diverged to NaN as 1/K.
 
     Source: Orekondy et al. 2019, §4.1.
     """
@@ -116,7 +116,7 @@ class Loss:
     needs_thief: ClassVar[bool] = True
 
     def init(self) -> None:
-        """Nothing is remembered: the thief is trained by the attack."""
+        """Nothing is remembered: the attacker is trained by the attack."""
 
     def __call__(self, memory: None, answers: np.ndarray, guesses: np.ndarray | None) -> tuple[np.ndarray, None]:
         """Return the cross-entropies, (b,)."""

@@ -21,7 +21,7 @@ class BDPL:
     places (randomised response),   p = ½ + √(e^{2ε} − 1)/(2 + 2e^ε)
 
     Formal guarantees: entries ≥ 0; |Σỹ − 1| ≤ 1e-6; ‖ỹ − y‖₁ ≤ 2Δ + 1e-6; ỹ's top class is one of y's two; never NaN;
-    one image gets one answer per key, so that repeating a query averages nothing away.
+    one image gets one response per key, so that repeating a query averages nothing away.
     Privacy of a pair: for two queries in the zone whose clean labels A, B are, a priori, equally likely alike or not,
     e^{−ε} ≤ Pr[A = B | answered labels] / Pr[A ≠ B | answered labels] ≤ e^ε, and p is the largest probability for which
     this holds (assumed to be the published definition, as p fits it exactly). One answer alone is not ε-private in the
@@ -36,10 +36,10 @@ class BDPL:
     | K = 2 | the two entries change places |
     | Δ = 0 | y |
     | ε = 0 | p = ½: the label is a coin |
-    | ε ≥ 2 | p ≥ .94; p → 1 as ε grows |
+    | ε ≥ 2 | p ≥ 0.94; p → 1 as ε grows |
 
     Attributes:
-        zone: Δ ∈ [0, 1], the margin of the top class below which answers are randomised; a leaf.
+        zone: Δ ∈ [0, 1], the margin of the top class below which responses are randomised; a leaf.
         epsilon: the privacy budget 0 ≤ ε ≤ 80, not a distance; a leaf.
 
     Raises:
@@ -59,7 +59,7 @@ class BDPL:
         check_range("epsilon", self.epsilon, low=0, high=80)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         probs = simplex.working(probs)
         values, classes = jax.lax.top_k(probs, 2)
         retain = jax.random.uniform(query.key) < retain_probability(self.epsilon)

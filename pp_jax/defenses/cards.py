@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 from pp_jax.results import checkpoints, records
 from pp_jax.types import Params
@@ -119,6 +120,7 @@ class Defender:
         outliers: images of another distribution that the defender owns, (M, H, W, C).
         identity: what tells this victim from others, as JSON values.
         kept: folder of trained networks; None keeps nothing.
+        rehearsal: whether defenses are made only to see whether they can be: nothing is trained or fitted.
     """
 
     network: Any
@@ -134,6 +136,7 @@ class Defender:
     outliers: Any = None
     identity: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
+    rehearsal: bool = False
 
     def training_set(self) -> tuple[Any, Any]:
         """The victim's training images and labels.
@@ -163,6 +166,8 @@ class Defender:
             like: shapes and types of its parameters.
             make: trains it: parameters, and what there is to say of them.
         """
+        if self.rehearsal:
+            return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
         if self.kept is None:
             return make()[0]
         settings = {"networks": {"kind": what.kind, **what.settings}, "victim": dict(self.identity)}

@@ -28,11 +28,11 @@ class EDM:
 
     ỹ = softmax(F_i(x)),   i = hash_key(x) ∈ {0, …, N − 1}
 
-    The thief learns from a discontinuous mixture. The models take the victim's place: y is not looked at.
+    The attacker learns from a discontinuous mixture. The models take the victim's place: y is not looked at.
 
     Guarantees: entries ≥ 0; |Σỹ − 1| ≤ 1e-6; never NaN for finite logits; one image has one model for ever, so that
     repeating a query tells nothing of the others. It promises no distance and does not keep the argmax of y: where the
-    models disagree, the answer is one of theirs, whatever y is (one-hot, uniform, tied, denormal, K = 2).
+    models disagree, the response is one of theirs, whatever y is (one-hot, uniform, tied, denormal, K = 2).
 
     All N models run on every query, N forward passes: picking parameters image by image would copy them for each.
 
@@ -74,7 +74,7 @@ class EDM:
         del key, network, image_shape
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         dtype = simplex.working(probs).dtype
         sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(self.models)}
         if len(sizes) != 1 or sizes == {()}:

@@ -30,11 +30,11 @@ def _name(parameters: Mapping[str, Any]) -> str:
 @pytree
 @dataclasses.dataclass(frozen=True)
 class GRAD2:
-    """Poison a posterior so that the thief's update, seen by a surrogate, goes as far as it can in a chosen direction.
+    """Poison a posterior so that the attacker's update, seen by a surrogate, goes far in a chosen direction.
 
     max_ỹ ⟨Gᵀỹ, z⟩ = ⟨ỹ, c⟩   s.t.  ỹ ∈ Δ^K, ‖ỹ − y‖₁ ≤ ε,   G = ∇_w log F(x; w),  c = Gz ∈ R^K
 
-    Gᵀỹ is the step that gradient descent on the answer's cross-entropy takes. c is one forward-mode derivative of the
+    Gᵀỹ is the step that gradient descent on the response's cross-entropy takes. c is one forward-mode derivative of the
     surrogate's log-posterior along z, no Jacobian; the linear program is solved exactly by sorting, O(K log K).
 
     Formal guarantees, for every posterior on the simplex, in float32 and wider: entries ≥ 0; |Σỹ − 1| ≤ 1e-6;
@@ -79,7 +79,7 @@ class GRAD2:
         check_budget(self.epsilon, L1())
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer ỹ for one posterior, (K,)."""
+        """Return the response ỹ for one posterior, (K,)."""
         probs = simplex.working(probs)
         gain = self.gain(probs, query.image)
         epsilon = jnp.asarray(self.epsilon, probs.dtype)
@@ -100,7 +100,7 @@ class GRAD2:
 
         Args:
             defender: the victim and its data.
-            epsilon: the budget; .5 is the largest of the published .1, .2 and .5.
+            epsilon: the budget; 0.5 is the largest of the published 0.1, 0.2 and 0.5.
             keep_argmax: keep the top class.
             surrogate: the stand-in for the attacker's model.
         """
@@ -155,13 +155,13 @@ def watermark(logits_fn: LogitsFn, params: Params, images: jax.Array, labels: ja
 
         z = −∇_w (1/B) Σ_b −log F(x_b; w)_{l_b}
 
-    Answers that redirect towards z teach the thief the mark.
+    Responses that redirect towards z teach the attacker the mark.
 
     Args:
         logits_fn: the surrogate.
         params: its parameters.
         images: the marked images, (B, H, W, C).
-        labels: the classes that a marked thief should answer, (B,), whole numbers.
+        labels: the classes that a marked attacker should answer, (B,), whole numbers.
 
     Returns:
         A tree of the structure of `params`.

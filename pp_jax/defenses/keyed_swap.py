@@ -1,7 +1,7 @@
 """KeyedSwap: out-of-distribution queries get responses with the classes of a pair exchanged, by a keyed coin.
 
 Made here, and refuted: it does not stop an attacker that compares the responses of near images. Kept as an entry of the
-worst-case evaluation; docs/results/armsrace.md has the figures.
+worst-case evaluation; docs/results/worst_case.md has the figures.
 """
 
 import dataclasses
@@ -101,7 +101,8 @@ class KeyedSwap:
             probability: p.
         """
         key = jax.random.key(defender.seed)
-        return cls(_gate(defender), random_partners(key, defender.classes), share, probability)
+        gate = None if defender.rehearsal else _gate(defender)
+        return cls(gate, random_partners(key, defender.classes), share, probability)
 
     def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> "KeyedSwap":
         """The same pairs, which twelve queries reveal, without the gate: every query counts as strange."""

@@ -40,7 +40,7 @@ class MAD:
     | posterior | answer |
     |---|---|
     | one-hot, ε = 1 in L1 | top class and poison tie at one half; the lower class index wins `argmax` |
-    | nearly one-hot, ε = 1 in L1 | the poison ends a rounding above the top class: offer .99, not 1 |
+    | nearly one-hot, ε = 1 in L1 | the poison ends a rounding above the top class: offer 0.99, not 1 |
     | equal to the surrogate's (Gᵀy = 0) | the direction of largest ‖Gᵀ(z − y)‖, as the angle is undefined |
 
     Attributes:
@@ -89,7 +89,7 @@ class MAD:
         return self.gram is not grams.identity
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer ỹ for one posterior, (K,)."""
+        """Return the response ỹ for one posterior, (K,)."""
         probs = simplex.working(probs)
         gram = self._gram(probs, query.image)
         (classes,) = gram.diagonal().shape
@@ -119,7 +119,7 @@ class MAD:
 
         Args:
             defender: the victim, and what the defender presumes of the attacker.
-            epsilon: the budget; .99 is the largest of the paper's below 1, where labels begin to flip.
+            epsilon: the budget; 0.99 is the largest of the paper's below 1, where labels begin to flip.
             keep_argmax: MAD-argmax, which keeps the top class; not together with `solver`.
             surrogate: the stand-in for the attacker's model: untrained, as in the paper, or trained.
             solver: another of `pp_jax.solvers`.

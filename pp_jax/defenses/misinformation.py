@@ -29,7 +29,7 @@ class AdaptiveMisinformation:
     `training.OutlierExposure`) and are answered with f̂; f̂ is trained with `MisinformationLoss`.
 
     Guarantees: entries ≥ 0; |Σỹ − 1| ≤ 1e-6; never NaN for finite logits; deterministic. It promises no distance and
-    does not keep the argmax: the answer is anything between y and f̂(x).
+    does not keep the argmax: the response is anything between y and f̂(x).
 
     | posterior, parameters | answer |
     |---|---|
@@ -43,7 +43,7 @@ class AdaptiveMisinformation:
     Attributes:
         logits_fn: the misinforming network, `logits_fn(params, image) -> (K,)`; static.
         params: its parameters.
-        tau: threshold τ ∈ [0, 1] (published: CIFAR-10 .7, CIFAR-100 .4, CUB-200 .3, Caltech-256 .25); a leaf.
+        tau: threshold τ ∈ [0, 1] (published: CIFAR-10 0.7, CIFAR-100 0.4, CUB-200 0.3, Caltech-256 0.25); a leaf.
         nu: sharpness 0 ≤ ν ≤ 1e15; a leaf.
 
     Raises:
@@ -70,7 +70,7 @@ class AdaptiveMisinformation:
 
         Args:
             defender: the victim and its data.
-            tau: τ; .7 is published for CIFAR-10, none for MNIST.
+            tau: τ; 0.7 is published for CIFAR-10, none for MNIST.
             epochs: passes over the victim's data, at least 1.
         """
         loss = MisinformationLoss(defender.recipe.augment)
@@ -82,7 +82,7 @@ class AdaptiveMisinformation:
         del key, network, image_shape
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         # Taken as given: ν magnifies the rounding of a normalisation.
         confidence = jnp.max(probs)
         probs = simplex.working(probs)

@@ -1,4 +1,4 @@
-"""ModelGuard (Tang, Dai, Ganju, Guo, Li: "ModelGuard", USENIX Security 2024): answers that carry little information."""
+"""ModelGuard (Tang, Dai, Ganju, Guo, Li, USENIX Security 2024): responses that carry little information."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ class ModelGuardW:
         check_budget(self.epsilon, L1())
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer ỹ for one posterior, (K,)."""
+        """Return the response ỹ for one posterior, (K,)."""
         del query
         probs = simplex.working(probs)
         epsilon = jnp.asarray(self.epsilon, probs.dtype)
@@ -71,7 +71,7 @@ class Centroids(NamedTuple):
     """What ModelGuard-S has answered so far.
 
     Attributes:
-        points: for each top class its answers in the order of their making, (K, capacity, K).
+        points: for each top class its responses in the order of their making, (K, capacity, K).
         counts: how many of them are in use, (K,).
     """
 
@@ -82,7 +82,7 @@ class Centroids(NamedTuple):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class ModelGuardS:
-    """Answer with the first earlier answer within the budget, so that many posteriors share few answers; stateful.
+    """Answer with the first earlier answer within the budget, so that many posteriors share few responses; stateful.
 
     ỹ = the first c in the ordered list C_top with ‖c − y‖₁ ≤ ε; where there is none, ỹ is new and appended to C_top:
     of `candidates` draws from Dirichlet(10K·y) the one farthest from y in L1 among those within ε and of the same top
@@ -90,7 +90,7 @@ class ModelGuardS:
 
     Formal guarantees, for every posterior on the simplex, in float32 and wider: entries ≥ 0; |Σỹ − 1| ≤ 1e-6;
     ‖ỹ − y‖₁ ≤ ε + 1e-6; argmax ỹ = argmax y; never NaN; the draws come from the image's key, and an earlier answer
-    stays the first within the budget, so that a query repeated gets the same answer for ever.
+    stays the first within the budget, so that a query repeated gets the same response for ever.
 
     | posterior, budget | answer |
     |---|---|
@@ -98,13 +98,13 @@ class ModelGuardS:
     | ε = 2 | the first answer ever given for that top class |
     | one-hot | every draw is nearly the one-hot itself; Dirichlet parameters are at least 1e-4 |
     | uniform, top two tied | draws whose first top class is that of y; y itself if there are none |
-    | the list is full | new answers are given but not remembered (assumed: the published list is unbounded) |
+    | the list is full | new responses are given but not remembered (assumed: the published list is unbounded) |
 
     Attributes:
         epsilon: L1 budget, 0 ≤ ε ≤ 2 (published: 1); a leaf.
         num_classes: K; static.
         capacity: answers remembered for each top class, at least 1; static.
-        candidates: Dirichlet draws for a new answer; 0 appends y itself; static.
+        candidates: Dirichlet draws for a new response; 0 appends y itself; static.
 
     Raises:
         ValueError: for a number out of range; at the first call for a posterior of another number of classes.
@@ -147,7 +147,7 @@ class ModelGuardS:
         return Centroids(jnp.zeros(shape), jnp.zeros(self.num_classes, jnp.int32))
 
     def __call__(self, probs: jax.Array, query: Query, state: Centroids) -> tuple[jax.Array, Centroids]:
-        """Return the answer ỹ for one posterior, (K,), and the lists after it."""
+        """Return the response ỹ for one posterior, (K,), and the lists after it."""
         if probs.shape[-1] != self.num_classes:
             raise ValueError(f"num_classes is {self.num_classes}, but the posterior has {probs.shape[-1]} classes")
         probs = simplex.working(probs)
@@ -165,7 +165,7 @@ class ModelGuardS:
         return answer.astype(dtype), Centroids(points, state.counts.at[top].add(append.astype(jnp.int32)))
 
     def new(self, key: jax.Array, probs: jax.Array) -> jax.Array:
-        """A new answer for y: the farthest of the draws within the budget, or y, (K,)."""
+        """A new response for y: the farthest of the draws within the budget, or y, (K,)."""
         if self.candidates == 0:
             return probs
         parameters = jnp.maximum(_CONCENTRATION * self.num_classes * probs, _LEAST_PARAMETER)

@@ -1,4 +1,4 @@
-"""ModelGuard-W's linear program, without an LP solver: the answer of least expected log-posterior.
+"""ModelGuard-W's linear program, without an LP solver: the response of least expected log-posterior.
 
 A class's cost log(y_k + c) grows with y_k, so that one sort of y puts the classes in the order of cost. For a fixed
 t = z_top the rest is a boxed program: a class may hold up to t − δ, the classes of least y are filled first and those
@@ -33,7 +33,7 @@ def least_log_posterior(
 
     The value is minimised over t = z_top by intersecting the tangents at both ends of a bracket, until they meet at a
     value already seen: on a piecewise linear function a kink, the exact optimum. O(K log K) and, a step, O(K). Classes
-    of equal y get equal answers. Where the ball is too small for the margin (ε < 2(K − 1)δ is
+    of equal y get equal responses. Where the ball is too small for the margin (ε < 2(K − 1)δ is
     necessary), z keeps the margin and leaves the ball by less than that.
 
     Args:

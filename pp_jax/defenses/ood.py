@@ -29,9 +29,9 @@ class Novelty:
 
     with h the input of the victim's last layer, μ_k its mean over training images of class k, Σ their common
     covariance, m the mean training image and V the principal components. What the victim is sure of may still not look
-    like what it was trained on, and the other way round. `level` is the share of familiar images that are as strange
-    in one of the three ways as this image is in its strangest, so that `level < q` holds for a share q of the familiar
-    ones, whatever the victim.
+    like what it was trained on, and the other way round. `level` is the share of in-distribution images that are as
+    strange in one of the three ways as this image is in its strangest, so that `level < q` holds for a share q of the
+    familiar ones, whatever the victim.
 
     Attributes:
         features_fn: `features_fn(params, image) -> (F,)`, the victim's, such as `network.features`; static.
@@ -58,7 +58,7 @@ class Novelty:
     least: jax.Array
 
     def level(self, probs: jax.Array, image: jax.Array) -> jax.Array:
-        """The level of significance of "this is of the victim's distribution", in [0, 1); low for strange images.
+        """The p-value of "this is of the victim's distribution", in [0, 1); low for images of another one.
 
         Args:
             probs: the victim's posterior, (K,).
@@ -77,7 +77,7 @@ class Novelty:
         return jnp.stack([doubt, jnp.min(jnp.sum(apart**2, axis=1)), jnp.sum(rest**2)])
 
     def strangest(self, scores: jax.Array) -> jax.Array:
-        """The smallest share of familiar images that are at least as strange in one way, of s, (3,)."""
+        """The smallest share of in-distribution images that are at least as strange in one way, of s, (3,)."""
         count = self.familiar.shape[1]
         return jnp.min(count - jax.vmap(jnp.searchsorted)(self.familiar, scores)) / count
 
@@ -110,7 +110,7 @@ def fit(network: Any, params: Params, images: Any, labels: Any) -> Novelty:
     means = np.stack([own[known == label].mean(axis=0) for label in range(classes)])
     whitening = _whitening(own - means[known])
     centre, components = _principal(images[:half][:PRINCIPAL_IMAGES])
-    # What is usual is not yet known; the scores do not hang on it.
+    # What is usual is not yet known; the scores do not depends on it.
     none = jnp.zeros((3, 1))
     w, mu, m, v = (jnp.asarray(array, jnp.float32) for array in (whitening, means @ whitening, centre, components))
     gate = Novelty(network.features, params, w, mu, m, v, familiar=none, least=none[0])

@@ -18,7 +18,7 @@ from pp_jax.types import Query
 class RandomNoise:
     """ỹ ∝ σ(σ⁻¹(y) + δ), δ noise of length ‖δ‖ ≤ ε in logit space (Orekondy et al. 2020, "random noise").
 
-    Guarantees: entries ≥ 0, |Σỹ − 1| ≤ 1e-6, never NaN; one image gets one answer per key, so that repeating a query
+    Guarantees: entries ≥ 0, |Σỹ − 1| ≤ 1e-6, never NaN; one image gets one response per key, so that repeating a query
     averages nothing away. No distance in posterior space is promised: a saturated posterior hardly moves.
 
     Attributes:
@@ -47,7 +47,7 @@ class RandomNoise:
             raise ValueError(f"distribution must be 'uniform' or 'gaussian', not {self.distribution!r}")
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         probs = simplex.working(probs)
         if self.distribution == "uniform":
             noise = jax.random.uniform(query.key, probs.shape, probs.dtype, -1, 1)

@@ -23,7 +23,7 @@ class ReverseSigmoid:
 
     Attributes:
         beta: magnitude β ∈ [0, 1]; 0 returns y.
-        gamma: slope γ ∈ (0, 1] (published: .2 MNIST, .4 FashionMNIST, .1 CIFAR-10, .2 others).
+        gamma: slope γ ∈ (0, 1] (published: 0.2 MNIST, 0.4 FashionMNIST, 0.1 CIFAR-10, 0.2 others).
 
     Raises:
         ValueError: for β or γ out of range.
@@ -42,7 +42,7 @@ class ReverseSigmoid:
         check_range("gamma", self.gamma, low=0, high=1, open_low=True)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         del query
         probs = simplex.working(probs)
         perturbed = probs - self.beta * _excess(probs, self.gamma)
@@ -106,7 +106,7 @@ class DCP:
         check_range("nu", self.nu, low=0, high=1e15)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         del query
         # Taken as given: ν magnifies the rounding of a normalisation.
         confidence = jnp.max(probs)

@@ -1,4 +1,4 @@
-"""Truncation: answers that say less. Top-k, rounding, a cut-off, and the label alone."""
+"""Truncation: responses that say less. Top-k, rounding, a cut-off, and the label alone."""
 
 import dataclasses
 
@@ -32,7 +32,7 @@ class TopK:
 
     Attributes:
         k: how many classes are answered, 1 ≤ k; all of them if k ≥ K; static.
-        renormalise: divide by what is left, so that the answer is a posterior; the paper's code does not; static.
+        renormalise: divide by what is left, so that the response is a posterior; the paper's code does not; static.
 
     Raises:
         ValueError: for k below 1.
@@ -55,7 +55,7 @@ class TopK:
         check_count("k", self.k, low=1)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         del query
         probs = simplex.working(probs) if self.renormalise else probs
         _, kept = jax.lax.top_k(probs, min(self.k, probs.shape[-1]))
@@ -68,8 +68,8 @@ class TopK:
 class Rounding:
     """Round every entry to d decimals, half to even.
 
-    Guarantees: entries ≥ 0; with `renormalise`, |Σỹ − 1| ≤ 1e-6, and where everything rounds to zero the answer is the
-    label. Classes that round to the same value tie; the lower index wins `argmax`.
+    Guarantees: entries ≥ 0; with `renormalise`, |Σỹ − 1| ≤ 1e-6, and where everything rounds to zero the response is
+    the label. Classes that round to the same value tie; the lower index wins `argmax`.
 
     Attributes:
         decimals: d ≥ 0; static.
@@ -96,7 +96,7 @@ class Rounding:
         check_count("decimals", self.decimals, low=0)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         del query
         probs = simplex.working(probs) if self.renormalise else probs
         # Hidden from XLA, which would multiply by 10⁻ᵈ (not a binary number) and so miss the decimal by a rounding.
@@ -110,8 +110,8 @@ class Rounding:
 class HighConfidence:
     """Answer the entries of at least a cut-off, zero the others.
 
-    Guarantees: entries ≥ 0; the argmax is kept (with `renormalise`, also where nothing reaches the cut-off: the answer
-    is the label); with `renormalise`, |Σỹ − 1| ≤ 1e-6.
+    Guarantees: entries ≥ 0; the argmax is kept (with `renormalise`, also where nothing reaches the cut-off: the
+    response is the label); with `renormalise`, |Σỹ − 1| ≤ 1e-6.
 
     | posterior, cut-off | answer |
     |---|---|
@@ -124,7 +124,7 @@ class HighConfidence:
 
     Attributes:
         cutoff: in [0, 1]; a leaf.
-        renormalise: divide by what is left, so that the answer is a posterior; the published code does not; static.
+        renormalise: divide by what is left, so that the response is a posterior; the published code does not; static.
 
     Raises:
         ValueError: for a cut-off out of range.
@@ -149,7 +149,7 @@ class HighConfidence:
         check_range("cutoff", self.cutoff, low=0, high=1)
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
-        """Return the answer for one posterior, (K,)."""
+        """Return the response for one posterior, (K,)."""
         del query
         probs = simplex.working(probs) if self.renormalise else probs
         answer = jnp.where(probs < jnp.asarray(self.cutoff, probs.dtype), 0, probs)

@@ -7,7 +7,7 @@ from pp_jax.evaluation import calibration, metrics, named, sweep
 from pp_jax.evaluation.attackers import QUICK, STANDARD, Attacker, AttackerSet, Learner
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equalized, equalize
-from pp_jax.evaluation.evaluating import check, evaluate
+from pp_jax.evaluation.evaluating import check, check_budget, evaluate, rehearse
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.runs import Run, Setup
@@ -30,9 +30,11 @@ __all__ = [
     "Victim",
     "calibration",
     "check",
+    "check_budget",
     "equalize",
     "evaluate",
     "metrics",
     "named",
+    "rehearse",
     "sweep",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.attacks.online import Sees
 from pp_jax.recovery.ddae import DDAEPlus
 from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
 from pp_jax.recovery.neighbours import Neighbours
@@ -26,10 +27,22 @@ class Learner:
         loss: of `pp_jax.training`; None for soft cross-entropy. One that learns from unlabelled images is given those
             of the pool that were not queried.
         extra_outputs: of the network, beyond the classes, that the loss trains for a task of its own.
+        held_out: share of the transfer set that is not trained on but chooses the best epoch.
+
+    Raises:
+        ValueError: for a share outside [0, 1), or one beside extra outputs.
     """
 
     loss: Any = None
     extra_outputs: int = 0
+    held_out: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}: must be at least 0 and below 1")
+        if self.held_out and self.extra_outputs:
+            raise ValueError(f"held_out is {self.held_out}: must be 0 where there are extra outputs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +58,12 @@ class Attacker:
         probes: queries of its budget that go to another pool, where there is one, to tell what is answered truly.
         privileged: whether it is told what no attacker knows (the defender's weights, the key): a yardstick, which does
             not count as the worst case.
+        online: train on each batch of responses as it comes, one step a batch, while the defense takes for its
+            surrogate the "attacker"'s own weights (white box), those of a "proxy" trained alongside, or leaves it as it
+            is ("fixed"). Queries are then in random order, and training begins from fresh parameters.
 
     Raises:
-        ValueError: for fewer than one copy.
+        ValueError: for fewer than one copy, or parts that an online attacker has no use for.
     """
 
     name: str
@@ -57,11 +73,22 @@ class Attacker:
     copies: int = 1
     probes: int = 0
     privileged: bool = False
+    online: Sees | None = None
 
     def __post_init__(self) -> None:
-        """Check the copies."""
+        """Check the copies, and that an online attacker is nothing else."""
         if self.copies < 1 or self.probes < 0:
             raise ValueError(f"copies is {self.copies} and probes {self.probes}: must be at least 1 and at least 0")
+        if self.online not in (None, *get_args(Sees)):
+            raise ValueError(f"online is {self.online!r}: must be one of {', '.join(get_args(Sees))}, or None")
+        parts = (self.recovery, self.strategy, self.learner, self.copies, self.probes)
+        if self.online is not None and parts != (AsGiven(), Knockoff(), Learner(), 1, 0):
+            raise ValueError(f"online is {self.online!r}: must be None where another part is not the default")
+
+    @property
+    def batches(self) -> bool:
+        """Whether its stolen models may be trained together, as one program."""
+        return self.online is None and self.learner == Learner()
 
     def identity(self) -> dict[str, Any]:
         """Name and parts, as a record has them."""
@@ -72,6 +99,8 @@ class Attacker:
             "copies": self.copies,
             "probes": self.probes,
         }
+        if self.online is not None:
+            parts["online"] = self.online
         told = {"privileged": True} if self.privileged else {}
         return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}, **told}
 

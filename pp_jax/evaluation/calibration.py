@@ -1,4 +1,4 @@
-"""Like compared with like: the strength at which a defense costs its owner a given amount."""
+"""Like compared with like: the strength at which a defense costs its defender a given amount."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from pp_jax.serving.perturbation import perturb, perturb_sequence
 from pp_jax.types import Defense, StatefulDefense
 
 Cost = Callable[[jax.Array, jax.Array], jax.Array]
-"""`cost(probs, answers) -> scalar`: what the answers (N, K) to clean posteriors (N, K) cost their owner."""
+"""`cost(probs, answers) -> scalar`: what the responses (N, K) to clean posteriors (N, K) cost their defender."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def calibrate(
         low: the weakest strength.
         high: the strongest; low < high.
         cost: what is measured; mean L1 distance by default.
-        key: the owner's key, for defenses that draw random numbers: every strength sees the same.
+        key: the defender's key, for defenses that draw random numbers: every strength sees the same.
         batch_size: queries at once, to bound memory.
         tolerance: how far below the target still counts as reached.
         steps: halvings of the interval.

@@ -71,10 +71,10 @@ def _computed(
     if not machines.batches():
         yield from in_turn(setup, missing, folder, hear)
         return
-    together = [run for run in missing if run.attacker.learner.loss is None]
+    together = [run for run in missing if run.attacker.batches]
     for _, group in itertools.groupby(sorted(together, key=_program), _program):
         yield from at_once(setup, list(group), folder, machines, hear)
-    yield from in_turn(setup, [run for run in missing if run.attacker.learner.loss is not None], folder, hear)
+    yield from in_turn(setup, [run for run in missing if not run.attacker.batches], folder, hear)
 
 
 def _once(setup: Setup, folder: Path, run: Run) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -56,9 +56,7 @@ def equalize(setup: Setup, entry: Entry, *, equal: Equal, at: float) -> Equalize
     Raises:
         ValueError: for an amount out of range.
     """
-    most = 1 if equal == "accuracy" else 2
-    if not 0 < at <= most:
-        raise ValueError(f"at is {at:g}: must be above 0 and at most {most} where {equal} is made equal")
+    check_amount(equal, at)
     if entry.undefended:
         return Equalized(entry)
     strength = entry.strength
@@ -86,6 +84,19 @@ def equalize(setup: Setup, entry: Entry, *, equal: Equal, at: float) -> Equalize
         return Equalized(tuned, None, True, f"full strength, {cost}")
     note = f"may lose {100 * at:g} points" if equal == "accuracy" else ""
     return Equalized(tuned, at if equal == "l1" else None, found.met, note)
+
+
+def check_amount(equal: Equal, at: float) -> None:
+    """Refuse an amount that cannot be lost.
+
+    Raises:
+        ValueError: for a share of accuracy outside (0, 1], or an L1 distance outside (0, 2].
+    """
+    if equal not in get_args(Equal):
+        raise ValueError(f"equal is {equal!r}: must be one of {', '.join(get_args(Equal))}")
+    most = 1 if equal == "accuracy" else 2
+    if not 0 < at <= most:
+        raise ValueError(f"at is {at:g}: must be above 0 and at most {most} where {equal} is made equal")
 
 
 def _family(setup: Setup, entry: Entry) -> Any:

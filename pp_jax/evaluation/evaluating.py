@@ -13,7 +13,7 @@ from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
 from pp_jax.evaluation.entries import Entry
-from pp_jax.evaluation.equalizing import Equal, Equalized, equalize
+from pp_jax.evaluation.equalizing import Equal, Equalized, check_amount, equalize
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.runs import Run, Setup
@@ -80,14 +80,13 @@ def evaluate(
     """
     folder = Path(runs_folder)
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
-    entries = check(defenses, attackers, seeds)
+    entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
         folder / "networks",
     )  # fmt: skip
-    check_setup(setup, entries)
-    if (equal is None) != (at is None):
-        raise ValueError(f"equal is {equal!r} and at is {at!r}: must be given both or neither")
+    check_setup(setup, entries, attackers)
+    rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
     chosen = [Equalized(entry) for entry in entries]
     if equal is not None and at is not None:
         chosen = [equalize(setup, entry, equal=equal, at=at) for entry in entries]
@@ -130,12 +129,23 @@ def run(
     return Report(title(setup), members, tuple(rows), version, start)
 
 
-def check(defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], seeds: Sequence[int]) -> list[Entry]:
+def check(
+    defenses: Iterable[Any],
+    attackers: AttackerSet | Sequence[Attacker],
+    seeds: Sequence[int],
+    *,
+    equal: Equal | None = None,
+    at: float | None = None,
+) -> list[Entry]:
     """The entries, no defense first, once everything that can be seen to be wrong without a victim is refused.
 
     Raises:
         ValueError: for no seeds or attackers, names that are taken, or objects that break a contract.
     """
+    if (equal is None) != (at is None):
+        raise ValueError(f"equal is {equal!r} and at is {at!r}: must be given both or neither")
+    if equal is not None and at is not None:
+        check_amount(equal, at)
     if not len(tuple(seeds)):
         raise ValueError("seeds is empty: must hold at least one")
     members = tuple(attackers)
@@ -161,8 +171,8 @@ def check(defenses: Iterable[Any], attackers: AttackerSet | Sequence[Attacker], 
     return entries
 
 
-def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
-    """Refuse images that do not fit the victim or one another, and a budget beyond the pool.
+def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet | Sequence[Attacker]) -> None:
+    """Refuse images that do not fit the victim or one another, and a budget that an attacker cannot spend.
 
     Raises:
         ValueError: naming what was found, and what it must be.
@@ -175,13 +185,42 @@ def check_setup(setup: Setup, entries: Sequence[Entry]) -> None:
             f"pool {setup.pool.name} has images {np.shape(setup.pool.images)[1:]}: must be {shape}, as those of "
             f"{setup.test.name}"
         )
-    if not 1 <= setup.budget <= len(setup.pool.images):
-        raise ValueError(
-            f"budget is {setup.budget}: must be at least 1 and at most {len(setup.pool.images)}, the images of "
-            f"{setup.pool.name}"
-        )
+    check_budget(setup.budget, setup.pool, attackers)
     for entry in entries:
         setup.victim_of(entry)
+
+
+def rehearse(
+    entries: Sequence[Entry],
+    victim: Victim,
+    presumed: Any,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    *,
+    outliers: Any = None,
+) -> None:
+    """Make every defense once without training anything, so that what cannot be made is refused before long work.
+
+    Args:
+        entries: to be made.
+        victim: its parameters may be untrained.
+        presumed: the architecture that the defender presumes of attackers.
+        classes: K.
+        image_shape: (H, W, C).
+        outliers: images of another distribution that the defender owns.
+
+    Raises:
+        ValueError: naming the entry, and what is wrong with it.
+    """
+    images = None if victim.images is None else victim.images[:8]
+    labels = None if victim.labels is None else victim.labels[:8]
+    key = jax.random.key(0)
+    defender = Defender(
+        victim.network, victim.params, images, labels, victim.recipe, classes, image_shape, presumed, key,
+        outliers=outliers, rehearsal=True,
+    )  # fmt: skip
+    for entry in entries:
+        entry.make(defender)
 
 
 def title(setup: Setup) -> str:

@@ -31,7 +31,7 @@ def accuracy(probs: Any, labels: Any) -> float:
 def agreement(probs: Any, others: Any) -> float:
     """Share of rows with the same argmax, both (N, K).
 
-    Of a stolen model with its victim this is the *fidelity*; of answers with clean posteriors the *kept-argmax rate*.
+    Of a stolen model with its victim this is the *fidelity*; of responses with clean posteriors the *kept-argmax rate*.
     """
     return accuracy(probs, np.argmax(np.asarray(others), axis=-1))
 
@@ -61,8 +61,8 @@ def entropy(probs: Any) -> np.ndarray:
 def distances(probs: Any, answers: Any) -> dict[str, dict[str, float]]:
     """Summaries of ‖y − ỹ‖₁, ‖y − ỹ‖₂ and KL(y‖ỹ) in nats.
 
-    A divergence is infinite where an answer denies a class that the posterior allows; so that a record stays a number,
-    entries of the answer below 1e-7 count as 1e-7.
+    A divergence is infinite where a response denies a class that the posterior allows; so that a record stays a number,
+    entries of the response below 1e-7 count as 1e-7.
 
     Args:
         probs: clean posteriors, (N, K).

@@ -115,6 +115,8 @@ class Report:
         note = f"Test accuracy of the stolen model and of the defender in %; attackers: {self.attacker_set}."
         if seeds > 1 and not brief:
             note += f" {seeds} seeds, mean ± half of Student's 95 % confidence interval."
+        if seeds == 1:
+            note += " One seed: no interval."
         if self.start is not None:
             note += f" Before its first query an attacker has {self.start:.1f} %."
         doubts = self.doubts()

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pp_jax._validate import remembers
 from pp_jax.attacks.driver import collect
+from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.attacks.online import online
 from pp_jax.defenses.cards import Defender, presumed
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.evaluation import metrics
@@ -26,9 +29,9 @@ from pp_jax.recovery.simple import smoothing
 from pp_jax.results import records
 from pp_jax.results.identity import describe
 from pp_jax.serving.blackbox import BlackBox, Metered
-from pp_jax.training import FirstClasses, Recipe, fit, fit_resumably
+from pp_jax.training import Best, FirstClasses, Recipe, fit, fit_resumably
 from pp_jax.training.predicting import predict
-from pp_jax.types import TransferSet
+from pp_jax.types import SurrogateDefense, TransferSet
 
 KIND = "tradeoff"
 KEEP_EVERY_S = 60.0
@@ -157,7 +160,7 @@ class Deployed:
 
     Attributes:
         box: the prediction API with its audit.
-        surrogate: network and parameters by which angles are measured.
+        surrogate: network and parameters by which angles are measured: the defense's own, where it has one.
         attack_key: randomness of queries and recoveries.
         model_key: randomness of the stolen model's initialisation and training.
     """
@@ -193,7 +196,10 @@ def deploy(setup: Setup, entry: Entry, seed: int) -> Deployed:
         victim.identity,
         setup.kept,
     )
-    box = BlackBox(victim.network, victim.params, entry.make(defender), secret)
+    defense = entry.make(defender)
+    box = BlackBox(victim.network, victim.params, defense, secret)
+    if isinstance(defense, SurrogateDefense):
+        return Deployed(box, (defense.logits_fn, defense.surrogate), attack_key, model_key)
     return Deployed(box, (guess, guess.init(surrogate_key, setup.image_shape)), attack_key, model_key)
 
 
@@ -221,19 +227,46 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
     if attacker.copies > 1:
         api = smoothing(jax.random.fold_in(at.attack_key, 1), meter, copies=attacker.copies)
     probes = 0 if setup.probe is None else min(attacker.probes, setup.budget // 2, len(setup.probe.images))
-    count, spent = (setup.budget - probes) // attacker.copies, 0
-
-    def told(queries: int) -> None:
-        nonlocal spent
-        spent += queries
-        progress(spent / count)
-
+    count = (setup.budget - probes) // attacker.copies
+    told = _share(progress, count)
     transfer = collect(at.attack_key, attacker.strategy, setup.pool.images, api, budget=count, progress=told)
     probe = None
     if setup.probe is not None and probes:
         images = setup.probe.images[:probes]
         probe = TransferSet(images, np.asarray(meter(images)))
     return Stolen(transfer, probe, meter.spent, time.perf_counter() - started)
+
+
+def query_online(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) -> tuple[Stolen, tuple[Any, Any]]:
+    """Spend the budget while training: the responses, and the stolen model's network and parameters."""
+    assert attacker.online is not None
+    started, network = time.perf_counter(), setup.network
+    order = Knockoff().init(at.attack_key, setup.pool.images).order[: setup.budget]
+    found = online(
+        at.model_key,
+        network,
+        setup.pool.images[order],
+        at.box,
+        optimizer=setup.recipe.optimizer(1),
+        sees=attacker.online,
+        proxy=network if attacker.online == "proxy" else None,
+        batch_size=setup.recipe.batch_size,
+        progress=_share(progress, setup.budget),
+    )
+    stolen = Stolen(found.transfer, None, found.transfer.queries, time.perf_counter() - started)
+    return stolen, (network, found.params)
+
+
+def _share(progress: Progress, budget: int) -> Callable[[int], None]:
+    """Hears of queries, and tells which share of the budget is spent."""
+    spent = 0
+
+    def told(queries: int) -> None:
+        nonlocal spent
+        spent += queries
+        progress(spent / budget)
+
+    return told
 
 
 def recover(setup: Setup, at: Deployed, attacker: Attacker, stolen: Stolen) -> TransferSet:
@@ -253,32 +286,49 @@ def recover(setup: Setup, at: Deployed, attacker: Attacker, stolen: Stolen) -> T
 def applies(setup: Setup, entry: Entry, attacker: Attacker) -> bool:
     """Whether an attacker has anything to recover from a defense, and a way to build it where it needs that."""
     at = _deployed(setup, entry)
-    if not attacker.recovery.applies_to(at.box.defense):
+    defense = at.box.defense
+    if attacker.online == "fixed":
+        return not remembers(defense)
+    if attacker.online is not None:
+        return isinstance(defense, SurrogateDefense) and defense.logits_fn == setup.network
+    if not attacker.recovery.applies_to(defense):
         return False
     if attacker.recovery.applies_to(UNDEFENDED) or attacker.privileged:
         return True  # needs no idea of the defense
-    return presumed(at.box.defense, at.attack_key, setup.network, setup.image_shape) is not None
+    return presumed(defense, at.attack_key, setup.network, setup.image_shape) is not None
 
 
 def learn(
     setup: Setup, at: Deployed, attacker: Attacker, targets: TransferSet, partial: Path | None, identity: Any,
     progress: Progress,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """Train the stolen model: its network and parameters. After a kill in a long training it goes on from `partial`."""
+    """Train the stolen model: its network and parameters.
+
+    After a kill in a long training it goes on from `partial`, unless held-out responses choose the epoch.
+    """
     recipe, learner = setup.recipe, attacker.learner
     network = setup.network
     if learner.extra_outputs:
         network = network.with_outputs(setup.classes + learner.extra_outputs)
-    options: dict[str, Any] = {
-        "params": setup.start,
-        "on_epoch": lambda state, _: progress(state.epoch / recipe.epochs),
-    }
+    images, answers = targets.images, targets.answers
+    held = int(learner.held_out * len(images))
+    best = Best(network, images[:held], answers[:held]) if held else None
+
+    def told(state: Any, loss: float) -> None:
+        if best is not None:
+            best(state, loss)
+        progress(state.epoch / recipe.epochs)
+
+    options: dict[str, Any] = {"params": setup.start, "on_epoch": told}
     if learner.loss is not None:
         most = recipe.epochs * len(targets.images)
         others = unqueried(jax.random.fold_in(at.attack_key, 3), setup.pool.images, targets.images, most=most)
         options |= {"loss": learner.loss, "unlabelled": others}
-    pairs = at.model_key, network, targets.images, targets.answers, recipe
-    if partial is None:
+    pairs = at.model_key, network, images[held:], answers[held:], recipe
+    if best is not None:
+        fit(*pairs, **options)
+        params = best.params
+    elif partial is None:
         params = fit(*pairs, **options)
     else:
         params = fit_resumably(partial, *pairs, identity=identity, every_s=KEEP_EVERY_S, **options)
@@ -326,6 +376,10 @@ def compute(setup: Setup, run: Run, folder: Path, progress: Progress = lambda _:
     """Attack, judge, and write the record of a run."""
     started = time.perf_counter()
     at = _deployed(setup, run.entry, run.seed)
+    if run.attacker.online is not None:
+        stolen, model = query_online(setup, at, run.attacker, progress)
+        write(setup, run, folder, at, stolen, *model, {}, started)
+        return
     stolen = _queried(setup, run, lambda share: progress(0.1 * share))
     targets = recover(setup, at, run.attacker, stolen)
     recovered = time.perf_counter()

@@ -16,7 +16,7 @@ _TIE_SHARE = 2.0**-22
 
 
 def working(probs: jax.Array) -> jax.Array:
-    """Return `probs` in the precision that answers are computed in: at least float32, summing to one.
+    """Return `probs` in the precision that responses are computed in: at least float32, summing to one.
 
     A bfloat16 or float16 posterior is off the simplex by up to K · 2⁻⁹; what a defense perturbs is its normalised form.
     """
@@ -64,15 +64,20 @@ def keep_top(answer: jax.Array, top: jax.Array) -> jax.Array:
     cap = jnp.where(index < top, highest * (1 - _TIE_SHARE), highest)
     lowered = jnp.where(index == top, highest, jnp.minimum(answer, cap))
     # The sums differ by rounding even where nothing was lowered: only what was lowered is moved.
-    return jnp.where(index == top, lowered + jnp.sum(answer - lowered), lowered)
+    raised = lowered + jnp.sum(answer - lowered)
+    # A compiler may compute `answer` again for each use and round it otherwise. The result of a reduction it keeps: the
+    # other entries are held to the very number that the top class gets.
+    final = jnp.max(jnp.where(index == top, raised, 0))
+    cap = jnp.where(index < top, final * (1 - _TIE_SHARE), final)
+    return jnp.where(index == top, final, jnp.minimum(lowered, cap))
 
 
 def feasible(
     probs: jax.Array, answer: jax.Array, *, epsilon: jax.Array, distance: "Distance", keep_argmax: bool = False
 ) -> jax.Array:
-    """Return the answer, made to satisfy every promise in floating point.
+    """Return the response, made to satisfy every promise in floating point.
 
-    ỹ ← y + min(1, ε/dist(y, z)) (z − y), z the answer clipped at zero and normalised. A distance is convex in ỹ and
+    ỹ ← y + min(1, ε/dist(y, z)) (z − y), z the response clipped at zero and normalised. A distance is convex in ỹ and
     zero at y, so the step lands inside the ball; rounding is what is left to correct.
 
     Formal guarantees, in float32 and float64, for every y on the simplex and ε ≥ 0:

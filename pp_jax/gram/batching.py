@@ -8,7 +8,7 @@ import jax
 from jax import lax
 
 # The intermediate results of a chunk should stay in a CPU's cache: written to memory and read again they cost more
-# than the arithmetic (LeNet, K = 10: 2.2 ms an image against .5 ms). An accelerator wants work for all of its cores.
+# than the arithmetic (LeNet, K = 10: 2.2 ms an image against 0.5 ms). An accelerator wants work for all of its cores.
 _CACHE_BYTES = 2**20
 _DEVICE_BYTES = 2**30
 

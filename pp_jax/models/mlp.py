@@ -1,4 +1,4 @@
-"""A perceptron: the cheapest thief of another architecture than the victim's."""
+"""A perceptron: the cheapest attacker of another architecture than the victim's."""
 
 import flax.linen as nn
 import jax

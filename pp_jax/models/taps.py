@@ -16,7 +16,7 @@ from pp_jax.models.conv import conv
 
 Describe = Callable[..., dict[str, Factor] | None]
 
-# Options that a description below takes into account, or that do not change what a layer computes but for rounding.
+# Options that a description below takes into account, or that change what a layer computes by rounding alone.
 # fmt: off
 _HARMLESS = frozenset((
     "parent", "name", "features", "dtype", "param_dtype", "precision", "use_bias", "use_scale",

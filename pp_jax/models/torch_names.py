@@ -94,7 +94,7 @@ def _vgg(module: Any, layer: str) -> str:
 
 
 def _resnet(module: Any, layer: str) -> str:
-    """layerI.J.convK, .bnK, .downsample.0 and .1, counting blocks from 0."""
+    """layerI.J.convK, .bnK, .downsample.0 and 0.1, counting blocks from 0."""
     layer = layer.replace("shortcut_conv", "downsample.0").replace("shortcut_norm", "downsample.1")
     return _stage(layer, "layer{}.{}").replace("norm", "bn")
 

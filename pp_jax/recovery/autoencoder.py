@@ -32,7 +32,7 @@ Statistics = list[tuple[jax.Array, jax.Array]]
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Recovery:
-    """A trained map from answers (N, K) to posteriors (N, K).
+    """A trained map from responses (N, K) to posteriors (N, K).
 
     Attributes:
         layers: the hidden layers and the last, which is not normalised.
@@ -43,7 +43,7 @@ class Recovery:
     statistics: Statistics
 
     def __call__(self, answers: jax.Array) -> jax.Array:
-        """Posteriors for (N, K) answers."""
+        """Posteriors for (N, K) responses."""
         return jax.nn.softmax(_forward(self.layers, answers, self.statistics)[0])
 
 

@@ -51,7 +51,7 @@ def ddae(
         Targets ŷ, (N, K), on the host.
 
     Raises:
-        ValueError: for answers or posteriors off the simplex, with different numbers of classes or of images, or a
+        ValueError: for responses or posteriors off the simplex, with different numbers of classes or of images, or a
             defense that needs images without any.
 
     Source: Chen et al., "D-DAE: defense-penetrating model extraction attacks", S&P 2023; sizes as in
@@ -90,7 +90,7 @@ def ddae_plus(
         answers: ỹ, (N, K).
         defense: the defense that the attacker presumes.
         images: the queries, (N, H, W, C), where the defense looks at them; each sample has the image of its centre.
-        centres: ŷ⁰, where each posterior is thought to be, (N, K); the answers by default.
+        centres: ŷ⁰, where each posterior is thought to be, (N, K); the responses by default.
         samples: pairs, at least 2, around the centres in turn.
         concentration: of the cloud around a centre, above 0.
         hidden: units of the hidden layers.
@@ -100,7 +100,7 @@ def ddae_plus(
         Targets ŷ, (N, K), on the host.
 
     Raises:
-        ValueError: as `ddae`, and for centres of another shape than the answers or a number out of range.
+        ValueError: as `ddae`, and for centres of another shape than the responses or a number out of range.
 
     Source: Tang et al., "ModelGuard", USENIX Security 2024 (D-DAE+).
     """
@@ -136,7 +136,7 @@ def shadow_posteriors(
         key: randomness of the halves and of training.
         network: the attacker's architecture, one of `pp_jax.models` or anything with `init`, `train` and a call.
         images: the attacker's own, (N, H, W, C), N ≥ 2.
-        targets: their labels (N,) or soft labels (N, K), the answers if there is nothing better.
+        targets: their labels (N,) or soft labels (N, K), the responses if there is nothing better.
         recipe: how each is trained; all as one program.
         queries: the images to predict, (M, H, W, C).
         count: shadow models, at least 1.
@@ -168,7 +168,7 @@ class DDAE:
 
     Attributes:
         shadows: models; published: 20.
-        queries: that each of them answers, at least 2.
+        queries: that each of them responses, at least 2.
     """
 
     shadows: int = 4

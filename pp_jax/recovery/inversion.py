@@ -21,7 +21,7 @@ from pp_jax.types import Query, TransferSet
 Prefer = Callable[[jax.Array], jax.Array]
 """How plausible an attacker takes a posterior (K,) for, a scalar; hashable."""
 
-# Rounding of an answer, in units in the last place at one: of the precision that it was computed in, and of its own.
+# Rounding of a response, in units in the last place at one: of the precision that it was computed in, and of its own.
 _COMPUTED, _STORED = 16, 2
 
 
@@ -33,12 +33,12 @@ def purity(probs: jax.Array) -> jax.Array:
 def preimages(
     answer: jax.Array, *, epsilon: jax.Array | float, slack: jax.Array | float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """The posteriors that a move of L1 length ε towards a vertex turns into one answer, one for each vertex.
+    """The posteriors that a move of L1 length ε towards a vertex turns into one response, one for each vertex.
 
     y_j = ỹ_j − ε/2,   y_k = ỹ_k (r_j + ε/2)/r_j for k ≠ j,   r_j = Σ_{k≠j} ỹ_k
 
     It is a posterior exactly where ỹ_j ≥ ε/2: there are at most 2/ε of them, and above ε = 1 at most one. Where
-    r_j = 0 the answer is e_j and all that is known of y is y_j ≥ 1 − ε/2 (derived in docs/theory.md).
+    r_j = 0 the response is e_j and all that is known of y is y_j ≥ 1 − ε/2 (derived in docs/theory.md).
 
     Args:
         answer: ỹ, (K,), on the simplex.
@@ -62,23 +62,23 @@ def preimages(
 
 
 def invert_mad(answers: Any, *, epsilon: float, prefer: Prefer = purity, rounding: float = 0.0) -> jax.Array:
-    """The posteriors behind MAD's answers, for an attacker who knows ε but not the surrogate's weights.
+    """The posteriors behind MAD's responses, for an attacker who knows ε but not the surrogate's weights.
 
-    ŷ = the row of `preimages` that can be and is preferred; ỹ itself where none can be (the answer is a vertex).
+    ŷ = the row of `preimages` that can be and is preferred; ỹ itself where none can be (the response is a vertex).
 
     Args:
         answers: ỹ of `MAD` with a vertex oracle and the distance L1, (N, K).
         epsilon: the budget that the attacker presumes.
         prefer: which of several posteriors is believed; the purest by default, `lambda y: prior @ y` for a class
             distribution.
-        rounding: how far off an entry of an answer may be, such as .005 where answers are shown to two decimals; that
-            of the answers' precision is allowed for in any case.
+        rounding: how far off an entry of a response may be, such as 0.005 where responses are shown to two decimals;
+            that of the responses' precision is allowed for in any case.
 
     Returns:
-        Targets ŷ, (N, K), float32 or, for float64 answers, float64.
+        Targets ŷ, (N, K), float32 or, for float64 responses, float64.
 
     Raises:
-        ValueError: for answers off the simplex, or a budget or rounding out of range.
+        ValueError: for responses off the simplex, or a budget or rounding out of range.
     """
     check_answers(answers)
     check_budget(epsilon, L1())
@@ -95,7 +95,7 @@ def invert_known_mad(
     rounding: float = 0.0,
     batch_size: int | None = 500,
 ) -> jax.Array:
-    """The posteriors behind MAD's answers, for an attacker who has the whole defense, surrogate weights included.
+    """The posteriors behind MAD's responses, for an attacker who has the whole defense, surrogate weights included.
 
     ŷ = the row j of `preimages` with ‖MAD(y_j) − ỹ‖₁ < ε/4; `prefer` decides between several, or all if there is none.
     A row that the oracle would pull to another vertex is off by at least ε/2, so that rounding decides nothing.
@@ -105,15 +105,15 @@ def invert_known_mad(
         images: the queries, (N, H, W, C).
         defense: the defense as the attacker presumes it: a line search to a vertex under L1.
         prefer: which of several posteriors is believed.
-        rounding: how far off an entry of an answer may be.
+        rounding: how far off an entry of a response may be.
         batch_size: answers on the device at once, None for all.
 
     Returns:
         Targets ŷ, (N, K).
 
     Raises:
-        ValueError: for answers off the simplex or not as many as the images, another distance than L1, a solver other
-            than the line search, or an oracle whose targets are no vertices or are drawn with the owner's key.
+        ValueError: for responses off the simplex or not as many as the images, another distance than L1, a solver other
+            than the line search, or an oracle whose targets are no vertices or are drawn with the defender's key.
     """
     check_answers(answers, images)
     _check_defense(defense)
@@ -122,7 +122,7 @@ def invert_known_mad(
 
 
 def _slack(answers: jax.Array, rounding: float) -> float:
-    """What rounding may have added to an entry of an answer."""
+    """What rounding may have added to an entry of a response."""
     if not 0 <= rounding < 1:
         raise ValueError(f"rounding must be at least 0 and below 1, not {rounding}")
     computed = jnp.promote_types(answers.dtype, jnp.float32)
@@ -131,13 +131,13 @@ def _slack(answers: jax.Array, rounding: float) -> float:
 
 
 def _best(rows: jax.Array, possible: jax.Array, prefer: Prefer) -> jax.Array:
-    """The preferred of the possible rows; the answer itself (which impossible rows hold) if there is none."""
+    """The preferred of the possible rows; the response itself (which impossible rows hold) if there is none."""
     scores = jax.vmap(prefer)(rows)
     return rows[jnp.argmax(jnp.where(possible, scores, -jnp.inf))]
 
 
 def _blind(answers: jax.Array, epsilon: Any, slack: Any, prefer: Prefer) -> jax.Array:
-    """All answers, by preference alone."""
+    """All responses, by preference alone."""
 
     def one(answer: jax.Array) -> jax.Array:
         return _best(*preimages(answer, epsilon=epsilon, slack=slack), prefer)
@@ -148,7 +148,7 @@ def _blind(answers: jax.Array, epsilon: Any, slack: Any, prefer: Prefer) -> jax.
 def _informed(
     answers: jax.Array, images: jax.Array, defense: MAD, slack: Any, prefer: Prefer, batch_size: int | None
 ) -> jax.Array:
-    """All answers, by what the defense would have done to each candidate."""
+    """All responses, by what the defense would have done to each candidate."""
 
     def one(answer: jax.Array, image: jax.Array) -> jax.Array:
         # No oracle that draws gets here.

@@ -34,7 +34,7 @@ def around(key: jax.Array, centres: jax.Array, *, concentration: float) -> jax.A
 def pushed(key: jax.Array, defense: Defense, probs: jax.Array, images: Any) -> jax.Array:
     """What the presumed defense answers for each of (P, K), with its image where there are images.
 
-    The owner's key is unknown: each pair draws from a key of its own.
+    The defender's key is unknown: each pair draws from a key of its own.
     """
     keys = jax.random.split(key, len(probs))
     rows = (keys, probs) if images is None else (keys, probs, jnp.asarray(images))

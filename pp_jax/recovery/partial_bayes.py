@@ -1,4 +1,4 @@
-"""Partial Bayes: look an answer up in a table of what the presumed defense does to posteriors (ModelGuard, 2024)."""
+"""Partial Bayes: look a response up in a table of what the presumed defense does to posteriors (ModelGuard, 2024)."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ from pp_jax.recovery.inversion import invert_mad, raises_one_class
 from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.types import Defense, StatefulDefense, TransferSet
 
-# So many pairs exist at once, and so many answers are compared with so many of them.
+# So many pairs exist at once, and so many responses are compared with so many of them.
 _TABLE, _ROWS, _COLUMNS = 1 << 16, 256, 4096
 
 
@@ -30,18 +30,18 @@ def partial_bayes(
     concentration: float = 8.0,
     radius: float = 0.01,
 ) -> np.ndarray:
-    """The mean of the sampled posteriors that the presumed defense turns into (nearly) the same answer.
+    """The mean of the sampled posteriors that the presumed defense turns into (nearly) the same response.
 
     ŷ = mean{y_i : argmax ỹ_i = argmax ỹ, ‖ỹ − ỹ_i‖₁ ≤ max(radius, min_i ‖ỹ − ỹ_i‖₁)},   ỹ_i = defense(y_i),
     y_i ~ Dirichlet(concentration · K · ŷ⁰),   ŷ⁰ the centres
 
-    Without images all answers share one table of `samples` pairs, drawn around the centres in turn: right for a defense
-    that does not look at the image. With images each query has its own table of samples/N pairs, drawn around its own
-    centre and answered for its own image: a surrogate's Gram matrix differs from image to image, and a pair made
-    for one says nothing about another. A defense that moves far (MAD) takes the posteriors out of reach of a cloud
-    around its answers: start from other centres, or call again with the result as centres.
+    Without images all responses share one table of `samples` pairs, drawn around the centres in turn: right for a
+    defense that does not look at the image. With images each query has its own table of samples/N pairs, drawn around
+    its own centre and answered for its own image: a surrogate's Gram matrix differs from image to image, and a pair
+    made for one says nothing about another. A defense that moves far (MAD) takes the posteriors out of reach of a cloud
+    around its responses: start from other centres, or call again with the result as centres.
 
-    An answer with whose top class no pair agrees is left as it is in the shared table, and takes the nearest pair of
+    A response with whose top class no pair agrees is left as it is in the shared table, and takes the nearest pair of
     any top class in a table of its own. Never NaN.
 
     Args:
@@ -49,7 +49,7 @@ def partial_bayes(
         answers: ỹ, (N, K).
         defense: the defense that the attacker presumes.
         images: the queries, (N, H, W, C), where the defense looks at them.
-        centres: ŷ⁰, where each posterior is thought to be, (N, K); the answers by default.
+        centres: ŷ⁰, where each posterior is thought to be, (N, K); the responses by default.
         samples: pairs in all.
         concentration: of the cloud around a centre, above 0.
         radius: of L1, above 0.
@@ -58,7 +58,7 @@ def partial_bayes(
         Targets ŷ, (N, K), on the host.
 
     Raises:
-        ValueError: for answers or centres off the simplex, numbers that do not fit, a number out of range, or a
+        ValueError: for responses or centres off the simplex, numbers that do not fit, a number out of range, or a
             defense that needs images without any.
 
     Source: Tang et al., "ModelGuard", USENIX Security 2024 (the attack "Partial Bayes").

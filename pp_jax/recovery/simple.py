@@ -23,10 +23,10 @@ def top1(answers: Any) -> np.ndarray:
         answers: ỹ, (N, K).
 
     Returns:
-        Targets, (N, K), in the answers' precision, on the host.
+        Targets, (N, K), in the responses' precision, on the host.
 
     Raises:
-        ValueError: for answers off the simplex.
+        ValueError: for responses off the simplex.
     """
     check_answers(answers)
     answers = np.asarray(answers)
@@ -64,7 +64,7 @@ def nudge(key: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def smoothing(key: jax.Array, api: API, *, copies: int = 3, augment: Augmentation = nudge) -> API:
-    """An API that asks about several changed copies of each image and averages their answers.
+    """An API that asks about several changed copies of each image and averages their responses.
 
     ŷ(x) = (1/m) Σ_i api(a_i(x)),   a_i random changes, drawn from `key` and the content of x
 
@@ -73,7 +73,7 @@ def smoothing(key: jax.Array, api: API, *, copies: int = 3, augment: Augmentatio
 
     Args:
         key: randomness of the changes; the same image has the same copies.
-        api: images (B, H, W, C) in, answers (B, K) out.
+        api: images (B, H, W, C) in, responses (B, K) out.
         copies: m, at least 1.
         augment: (key, image) to image, as those of `pp_jax.augmentation`; hashable.
 
@@ -82,7 +82,7 @@ def smoothing(key: jax.Array, api: API, *, copies: int = 3, augment: Augmentatio
 
     Raises:
         ValueError: for a number of copies below 1; when asked, for images of another rank or dtype, or if the API
-            returns another number of answers than it was asked for.
+            returns another number of responses than it was asked for.
     """
     if copies < 1:
         raise ValueError(f"copies must be at least 1, not {copies}")

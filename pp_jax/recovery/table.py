@@ -10,13 +10,13 @@ from pp_jax.geometry import simplex
 
 
 class Matches(NamedTuple):
-    """What the pairs seen so far tell about some answers.
+    """What the pairs seen so far tell about some responses.
 
     Attributes:
         hits: pairs within the radius, (N,).
         total: the sum of their posteriors, (N, K).
         least: the smallest distance met, (N,).
-        nearest: the posterior there, (N, K); the answer itself before any.
+        nearest: the posterior there, (N, K); the response itself before any.
     """
 
     hits: jax.Array
@@ -35,7 +35,7 @@ def matched(
     found: Matches, answers: jax.Array, probs: jax.Array, seen: jax.Array, valid: jax.Array, radius: float
 ) -> Matches:
     """Compare (N, K) answers with the valid ones of (S, K) pairs."""
-    # Class by class: one (answers, pairs) matrix is all that is ever stored.
+    # Class by class: one (responses, pairs) matrix is all that is ever stored.
     distance = sum(jnp.abs(answers[:, k, None] - seen[None, :, k]) for k in range(answers.shape[1]))
     distance = jnp.where(valid[None, :], distance, jnp.inf)
     inside = (distance <= radius).astype(answers.dtype)
@@ -60,7 +60,7 @@ match = functools.partial(jax.jit, donate_argnums=0)(matched)
 
 @jax.jit
 def own_estimates(answers: jax.Array, probs: jax.Array, seen: jax.Array, radius: float) -> jax.Array:
-    """Estimates (Q, K) of answers that have a table each, (Q, m, K); pairs of any top class where none agrees."""
+    """Estimates (Q, K) of responses that have a table each, (Q, m, K); pairs of any top class where none agrees."""
 
     def one(answer: jax.Array, probs: jax.Array, seen: jax.Array) -> jax.Array:
         agrees = jnp.argmax(seen, axis=1) == jnp.argmax(answer)

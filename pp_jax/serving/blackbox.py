@@ -18,7 +18,7 @@ from pp_jax.serving import perturbation
 from pp_jax.types import Audit, Defense, LogitsFn, Params, StatefulDefense
 
 API = Callable[[Any], Any]
-"""What an attacker sees of a victim: images (B, H, W, C) in, answers (B, K) out. Local or remote."""
+"""What an attacker sees of a victim: images (B, H, W, C) in, responses (B, K) out. Local or remote."""
 
 
 class BudgetExhausted(ValueError):
@@ -28,13 +28,13 @@ class BudgetExhausted(ValueError):
 @pytree
 @dataclasses.dataclass(frozen=True)
 class BlackBox:
-    """A victim and its defense as one pure function: images in, (answers, audit) out; the audit is the owner's.
+    """A victim and its defense as one pure function: images in, (responses, audit) out; the audit is the defender's.
 
     Attributes:
         logits_fn: the victim, `logits_fn(params, image) -> (K,)`; static.
         params: its parameters.
         defense: any defense; `chain()` is none. One with memory answers through `session`.
-        key: the owner's secret key, needed by defenses that draw random numbers.
+        key: the defender's secret key, needed by defenses that draw random numbers.
         batch_size: how many queries a device works on at once, to bound memory; static.
         mesh: the devices that share the queries (`parallel.data_mesh`); `parallel.place` lays victim and defense out on
             them once; static.
@@ -62,7 +62,7 @@ class BlackBox:
             images: (B, H, W, C), uint8 or floating point in [0, 1].
 
         Returns:
-            The answers ỹ, (B, K), and the `Audit` with the clean posteriors.
+            The responses ỹ, (B, K), and the `Audit` with the clean posteriors.
 
         Raises:
             ValueError: for images of a wrong rank, dtype or range, a random defense without a key, a surrogate with
@@ -80,7 +80,7 @@ class BlackBox:
         return answers, audit
 
     def session(self) -> "Ask":
-        """The owner's view of one user's queries: images in, answers and audit out.
+        """The defender's view of one user's queries: images in, responses and audit out.
 
         A defense with memory begins with none and keeps it from batch to batch; any other answers as the box does.
         """
@@ -93,7 +93,7 @@ class BlackBox:
 
 
 Ask = Callable[[jax.Array], tuple[jax.Array, Audit]]
-"""Images (B, H, W, C) in, answers (B, K) and audit out."""
+"""Images (B, H, W, C) in, responses (B, K) and audit out."""
 
 
 class Session:
@@ -116,7 +116,7 @@ class Session:
         self.state = cast(StatefulDefense[Any], box.defense).init()
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, Audit]:
-        """Answer a batch of queries: the answers ỹ, (B, K), and the `Audit`; refuses what the black box does."""
+        """Answer a batch of queries: the responses ỹ, (B, K), and the `Audit`; refuses what the black box does."""
         _, audit = dataclasses.replace(self._box, defense=UNDEFENDED)(images)
         defense = cast(StatefulDefense[Any], self._box.defense)
         answers, self.state = perturbation.perturb_sequence(
@@ -147,7 +147,7 @@ class Metered:
     """An API with a budget: one image is one query, always counted, and the budget is never overspent.
 
     Args:
-        api: images (B, H, W, C) in, answers (B, K) out.
+        api: images (B, H, W, C) in, responses (B, K) out.
         budget: how many images may be asked about, at least 1.
 
     Raises:

@@ -50,14 +50,14 @@ def perturb(
         defense: any defense; its leaves (ε, surrogate weights) may change without a new compilation.
         probs: clean posteriors y, (B, K), floating point.
         images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
-        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        key: the defender's secret key (`jax.random.key`), needed by defenses that draw random numbers.
         batch_size: how many queries a device works on at once, to bound memory; all of them by default.
         check: look at the values (one small transfer to the host); shapes are always checked.
-        mesh: the devices that share the rows (`parallel.data_mesh`); answers are the same up to rounding, and bit for
+        mesh: the devices that share the rows (`parallel.data_mesh`); responses are the same up to rounding, and bit for
             bit if `batch_size` divides every device's rows (docs/clusters.md).
 
     Returns:
-        Answers ỹ, (B, K), in float32 or, for float64 posteriors, float64.
+        Responses ỹ, (B, K), in float32 or, for float64 posteriors, float64.
 
     Raises:
         ValueError: for posteriors off the simplex, images of another rank, dtype, number or range, what is no defense
@@ -106,7 +106,7 @@ def _answered(
     batch_size: int | None,
     mesh: Mesh | None,
 ) -> tuple[jax.Array, Broken]:
-    """Answers (B, K), and what was wrong with the questions."""
+    """Responses (B, K), and what was wrong with the questions."""
 
     def rows(shared: tuple[Defense, jax.Array | None], probs: jax.Array, images: jax.Array) -> jax.Array:
         defense, key = shared
@@ -130,7 +130,7 @@ def respond(defense: Defense, probs: jax.Array, query: Query) -> jax.Array:
 
 
 answered = jax.jit(_answered, static_argnames=("batch_size", "mesh"))
-# The same program, which writes its answers over the posteriors: for those that nobody else holds.
+# The same program, which writes its responses over the posteriors: for those that nobody else holds.
 answered_in_place = jax.jit(_answered, static_argnames=("batch_size", "mesh"), donate_argnames="probs")
 
 
@@ -146,18 +146,18 @@ def perturb_sequence(
     """Answer queries one after the other through a defense with memory, in one compiled program.
 
     ỹ_i, s_i = defense(y_i, Query(x_i, key_i), s_{i−1}), key_i derived from `key` and the content of x_i. Cutting a
-    sequence in two and passing the state on gives the same answers.
+    sequence in two and passing the state on gives the same responses.
 
     Args:
         defense: any defense with memory; its leaves may change without a new compilation.
         state: the memory before the first query: `defense.init()`, or what an earlier call returned.
         probs: clean posteriors y in the order of the queries, (B, K), floating point.
         images: the queried images, (B, H, W, C), uint8 or floating point in [0, 1].
-        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        key: the defender's secret key (`jax.random.key`), needed by defenses that draw random numbers.
         check: look at the values (one small transfer to the host); shapes are always checked.
 
     Returns:
-        Answers ỹ, (B, K), and the memory after the last query.
+        Responses ỹ, (B, K), and the memory after the last query.
 
     Raises:
         ValueError: as `perturb`, and for a defense without memory.
@@ -177,7 +177,7 @@ def perturb_sequence(
 def _answered_in_order(
     defense: StatefulDefense[State], state: State, probs: jax.Array, images: jax.Array, key: jax.Array | None
 ) -> tuple[jax.Array, State, Broken]:
-    """Answers (B, K), the memory after them, and what was wrong with the questions."""
+    """Responses (B, K), the memory after them, and what was wrong with the questions."""
 
     def step(state: State, row: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         y, x = row

@@ -45,19 +45,19 @@ def perturb(
         defense: any defense.
         source: a pair (posteriors (N, K), images (N, H, W, C)) of arrays or memory maps, or an iterable of such pairs
             of any lengths, all of one dtype and shape of a row. It is iterated in another thread.
-        key: the owner's secret key (`jax.random.key`), needed by defenses that draw random numbers.
+        key: the defender's secret key (`jax.random.key`), needed by defenses that draw random numbers.
         batch_size: rows on the devices at once, of which `prefetch` + 1 are under way; a multiple of the devices.
         prefetch: how many batches are read, and how many computed, ahead of the one handed out; at least 1.
         mesh: this process' devices that share the rows of a batch (`parallel.data_mesh`).
         check: look at the values.
 
     Returns:
-        An iterator over answers, (batch_size, K) and a shorter tail. Closing it stops the reading.
+        An iterator over responses, (batch_size, K) and a shorter tail. Closing it stops the reading.
 
     Raises:
         ValueError: at once for a random defense without a key, an option out of range, or a mesh that does not fit;
             while iterating, what `pp_jax.perturb` refuses, with the rows' numbers in the stream, and a source that is
-            empty or changes its form. What the source raises comes through, after the answers to what came before it.
+            empty or changes its form. What the source raises comes through, after the responses to what came before it.
     """
     check_defense(defense)
     check_forgetful(defense)
@@ -71,7 +71,7 @@ def perturb(
         _at(batch, check_images, images)
         # Padding must not be what `check` complains about.
         probs[batch.rows :, 0] = 1
-        # An answer of another dtype than its posterior does not fit in the latter's place.
+        # A response of another dtype than its posterior does not fit in the latter's place.
         in_place = probs.dtype in (np.float32, np.float64)
         answered = perturbation.answered_in_place if in_place else perturbation.answered
         return answered(defense, *_put(mesh, batch), key, batch_size=None, mesh=mesh)
@@ -99,7 +99,7 @@ def ask(
         prefetch: how many batches are read, and how many computed, ahead of the one handed out; at least 1.
 
     Returns:
-        An iterator over (answers, `Audit`), both on the host, `batch_size` rows and a shorter tail. Closing it stops
+        An iterator over (responses, `Audit`), both on the host, `batch_size` rows and a shorter tail. Closing it stops
         the reading.
 
     Raises:
@@ -125,11 +125,11 @@ def ask(
 
 
 def write(answers: Iterable[np.ndarray], out: Any) -> None:
-    """Write a stream of answers into one array or memory map.
+    """Write a stream of responses into one array or memory map.
 
     Args:
         answers: an iterator from `perturb`.
-        out: (N, K), N the number of all answers.
+        out: (N, K), N the number of all responses.
 
     Raises:
         ValueError: for more or fewer answers than `out` has rows.

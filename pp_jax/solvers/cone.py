@@ -68,7 +68,7 @@ def nearest_direction(
     state = jax.lax.fori_loop(0, steps, lambda _, state: _while_useful(state, body(*state), count), (w, e, slack, dual))
     w, e, _, dual = state
     pull_w, pull_e = _pulled(dual, cone)
-    # What the multipliers leave of the gradient, at the scale of w: zero but for rounding.
+    # What the multipliers leave of the gradient, at the scale of w: zero up to floating-point rounding.
     rest = jnp.abs(gram.apply(w) + target - pull_w) @ w + jnp.abs(pull_e) @ e
     return w / jnp.sum(w), jnp.sqrt(gram.quadratic(w) + 2 * rest)
 

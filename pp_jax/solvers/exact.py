@@ -2,7 +2,8 @@
 
 Where some feasible z has yᵀMz < 0 the problem is convex (`cone`, `l2`); elsewhere H is quasi-convex and an
 optimum is an extreme point, found by linear programs iterated from many starts. Every candidate is repaired to be
-feasible, evaluated, and the best one returned: a wrong turn of one method never makes the answer worse than another's.
+feasible, evaluated, and the best one returned: a wrong turn of one method never makes the response worse than
+another's.
 """
 
 import dataclasses
@@ -26,14 +27,14 @@ _MOST_RECEIVERS = 32
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Exact:
-    """An answer with what is known about its optimality.
+    """A response with what is known about its optimality.
 
     Attributes:
         answer: the feasible answer, (K,).
         value: its angular deviation H ∈ [0, 4].
         bound: no feasible answer has a larger H. Equal to `value` up to rounding where the problem is convex; a
             coarse bound elsewhere, where `answer` is the best of all starts.
-        convex: whether the answer turns the gradient by more than a right angle, which makes the problem convex.
+        convex: whether the response turns the gradient by more than a right angle, which makes the problem convex.
     """
 
     answer: jax.Array
@@ -52,12 +53,12 @@ def exact(
     steps: int | None = None,
     rounds: int = 4,
 ) -> Exact:
-    """Return the answer that turns the attacker's gradient furthest.
+    """Return the response that turns the attacker's gradient furthest.
 
         argmax_z H(z) = 2 − 2 yᵀMz / √(yᵀMy · zᵀMz)   s.t.   z ∈ Δ^K,  ‖z − y‖ ≤ ε
         (and argmax z = argmax y where `keep_argmax`)
 
-    Limits: where Gᵀy = 0 or Gᵀz = 0 the cosine is 0/0 and counts as one, so H = 0. With Gᵀy = 0 every answer is as
+    Limits: where Gᵀy = 0 or Gᵀz = 0 the cosine is 0/0 and counts as one, so H = 0. With Gᵀy = 0 every response is as
     good as any other and the first candidate, which moves mass to class 0, is returned.
 
     Args:

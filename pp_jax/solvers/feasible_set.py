@@ -1,4 +1,4 @@
-"""The feasible set of an answer, simplex ∩ ball with or without the top class kept, as the solvers see it."""
+"""The feasible set of a response, simplex ∩ ball with or without the top class kept, as the solvers see it."""
 
 import dataclasses
 

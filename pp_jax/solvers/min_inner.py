@@ -1,4 +1,4 @@
-"""Minimum inner product: the answer whose gradient has the smallest inner product with the clean one."""
+"""Minimum inner product: the response whose gradient has the smallest inner product with the clean one."""
 
 import jax
 
@@ -19,7 +19,7 @@ def min_inner(
 
         argmin_z yᵀM z   s.t.   z ∈ Δ^K,  ‖z − y‖ ≤ ε   (and argmax z = argmax y where `keep_argmax`)
 
-    A linear program; for the L1 ball it is solved exactly, by sorting. Where M y = 0 every answer is as good as any
+    A linear program; for the L1 ball it is solved exactly, by sorting. Where M y = 0 every response is as good as any
     other and the gain is tied: the mass goes to class 0.
 
     Args:
@@ -30,7 +30,7 @@ def min_inner(
         norm: "l1" or "l2", as in `exact`.
 
     Returns:
-        The answer, (K,), in the precision of the inputs but at least float32.
+        The response, (K,), in the precision of the inputs but at least float32.
 
     Raises:
         ValueError: if shapes do not match or `norm` is neither.

@@ -35,7 +35,7 @@ def inner(cross: jax.Array, candidate: jax.Array, clean: jax.Array) -> jax.Array
 
 
 def value(probs: jax.Array, answer: jax.Array, gram: Gram | jax.Array) -> jax.Array:
-    """H(ỹ), the angular objective of an answer.
+    """H(ỹ), the angular objective of a response.
 
     Args:
         probs: clean posterior y, (K,).

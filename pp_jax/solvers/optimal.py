@@ -12,7 +12,7 @@ from pp_jax.solvers.min_inner import min_inner
 
 @dataclasses.dataclass(frozen=True)
 class MinInner:
-    """The answer with the smallest inner product of gradients, argmin yᵀMỹ over simplex ∩ ball (`solvers.min_inner`).
+    """The response with the smallest inner product of gradients, argmin yᵀMỹ over simplex ∩ ball (`solvers.min_inner`).
 
     Attributes:
         keep_argmax: keep the top class of y on top.

@@ -15,13 +15,13 @@ from pp_jax.types import LogitsFn, Params
 class Best:
     """Keeps the parameters of the epoch that predicts held-out targets best; called as `on_epoch` of `fit`.
 
-    Best is the lowest soft cross-entropy −(1/N) Σ_n Σ_k ỹ_nk log F(x_n)_k: all that a thief can measure, as it knows
-    nothing but the answers it was given.
+    Best is the lowest soft cross-entropy −(1/N) Σ_n Σ_k ỹ_nk log F(x_n)_k: all that an attacker can measure, as it
+    knows nothing but the responses it was given.
 
     Args:
         logits_fn: the network that is trained.
         images: held out from training, (N, H, W, C).
-        targets: their answers, (N, K), or class indices, (N,).
+        targets: their responses, (N, K), or class indices, (N,).
 
     Attributes:
         params: of the best epoch so far, or None before the first.

@@ -90,12 +90,12 @@ def test_fixed_is_what_the_driver_collects():
     np.testing.assert_allclose(theft.transfer.answers, stolen.answers, atol=1e-6)
 
 
-@pytest.mark.parametrize("sees", ["thief", "proxy"])
+@pytest.mark.parametrize("sees", ["attacker", "proxy"])
 def test_the_defense_sees_the_weights_of_now(sees):
     network, box = Dense(), _box()
     theft = _online(box, images=IMAGES[:10], sees=sees, batch_size=1, proxy=network if sees == "proxy" else None)
     thief_key, proxy_key = jax.random.split(jax.random.key(5))
-    params = network.init(thief_key if sees == "thief" else proxy_key, SHAPE)
+    params = network.init(thief_key if sees == "attacker" else proxy_key, SHAPE)
     carry, step = (params, SGD.init(params["params"])), make_step(network, SGD)
     for i in range(10):
         now = dataclasses.replace(box, defense=dataclasses.replace(box.defense, surrogate=carry[0]))
@@ -123,7 +123,7 @@ def test_at_the_same_weights_perfect_knowledge_turns_the_thiefs_own_gradient_fur
     network, slow = Warm(), optax.sgd(1e-7)
     box = _box()
     box = dataclasses.replace(box, defense=dataclasses.replace(box.defense, logits_fn=network))
-    thief, fixed = (_online(box, network=network, sees=sees, optimizer=slow) for sees in ("thief", "fixed"))
+    thief, fixed = (_online(box, network=network, sees=sees, optimizer=slow) for sees in ("attacker", "fixed"))
     _assert_close(thief.params, fixed.params, atol=1e-5)
     assert thief.deviations.mean() > fixed.deviations.mean() + 5
 
@@ -135,7 +135,7 @@ def test_perfect_knowledge_leaves_the_thief_with_less_than_a_fixed_surrogate_doe
             metrics.predict(linear_logits, _online(images=blobs(2, 1000)[0], sees=sees, batch_size=1).params, images),
             labels,
         )
-        for sees in ("thief", "fixed")
+        for sees in ("attacker", "fixed")
     )
     assert thief < fixed - 0.2
 
@@ -158,12 +158,12 @@ def test_an_undefended_victim_is_stolen_online_and_mad_makes_that_worse():
         params = _online(box, sees=sees).params
         return metrics.accuracy(metrics.predict(linear_logits, params, images), labels)
 
-    open_, defended = accuracy(BlackBox(linear_logits, _victim()), "fixed"), accuracy(_box(epsilon=1.5), "thief")
+    open_, defended = accuracy(BlackBox(linear_logits, _victim()), "fixed"), accuracy(_box(epsilon=1.5), "attacker")
     assert open_ > 0.9
     assert defended < open_ - 0.2
 
 
-@pytest.mark.parametrize(("sees", "networks"), [("fixed", 1), ("thief", 1), ("proxy", 2)])
+@pytest.mark.parametrize(("sees", "networks"), [("fixed", 1), ("attacker", 1), ("proxy", 2)])
 def test_one_trace_for_all_batches_of_one_size_and_one_more_for_the_rest(sees, networks):
     network, optimizer = Dense(), optax.sgd(0.1)
     options = {"network": network, "optimizer": optimizer, "sees": sees, "proxy": network if networks == 2 else None}
@@ -239,15 +239,15 @@ def test_networks_with_batch_statistics_learn_and_are_seen():
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"images": IMAGES[0]}, r"images must have shape \(B, H, W, C\)"),
         ({"images": IMAGES * 3}, r"floating-point images must be in \[0, 1\]: 300 of 300 are not"),
-        ({"sees": "everything"}, "sees must be one of thief, proxy, fixed, not 'everything'"),
+        ({"sees": "everything"}, "sees must be one of attacker, proxy, fixed, not 'everything'"),
         ({"sees": "proxy"}, "a proxy network is needed for sees='proxy' and for nothing else"),
-        ({"proxy": Dense()}, "a proxy network is needed for sees='proxy' and for nothing else: sees='thief'"),
+        ({"proxy": Dense()}, "a proxy network is needed for sees='proxy' and for nothing else: sees='attacker'"),
         ({"network": Dense(5)}, "the thief must be the network whose weights MAD takes"),
         ({"proxy": Dense(5), "sees": "proxy"}, "the proxy must be the network whose weights MAD takes"),
         ({"network": Dense(5), "sees": "fixed"}, "the thief knows 5 classes, the victim 4"),
         (
             {"box": BlackBox(linear_logits, None, ReverseSigmoid(0.5, 0.2))},
-            "sees='thief' needs a defense with a surrogate, such as MAD, not ReverseSigmoid",
+            "sees='attacker' needs a defense with a surrogate, such as MAD, not ReverseSigmoid",
         ),
     ],
 )

@@ -29,8 +29,8 @@ def own_function(x):
     "value",
     [
         1, 0.5, "text", None, True, (1, 2), {"a": [1.0]}, np.arange(3), jnp.arange(3.0), np.float32(0.1), Own(), Own,
-        Top1, own_function, functools.partial(own_function, x=1), jax.random.key(3), models.lenet(10), training.Recipe(3),
-        np.zeros((2, 0)),
+        Top1, own_function, functools.partial(own_function, x=1), jax.random.key(3), models.lenet(10),
+        training.Recipe(3), np.zeros((2, 0)),
     ],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

@@ -158,5 +158,5 @@ def test_a_random_defense_needs_a_key():
 
 def test_a_defense_alone_is_a_pure_function_of_one_posterior():
     defense = MAD(linear_logits, PARAMS, 0.5)
-    answer = jax.jit(defense)(PROBS[0], Query(IMAGES[0], jax.random.key(0)))
+    answer = jax.jit(lambda y, x, k: defense(y, Query(x, k)))(PROBS[0], IMAGES[0], jax.random.key(0))
     np.testing.assert_allclose(answer, perturb(defense, PROBS, IMAGES)[0], atol=1e-6)
