@@ -1,104 +1,82 @@
-"""The thief's accuracy against its query budget, with and without defenses.
+"""The attacker's accuracy against its query budget, with and without defenses.
 
-    python experiments/budgets.py --preset mnist_notmnist --seeds 0 1 2        # about 25 minutes on 2 CPU cores
+    python -m experiments.budgets --preset mnist_notmnist --seeds 0 1 2        # about two hours on 2 CPU cores
 
-At each budget a fresh thief is trained on the first so many of the same queries, and its accuracy is that of the last
-epoch; with `--validation .1` a tenth of its answers is held out and the best epoch on them is reported beside it.
-Writes a record per cell, `budgets.md` and `budgets.png` into `runs/budgets`.
+At each budget fresh attackers are trained on the first so many of the same queries. Writes a record per run, and
+`budgets.md` and `budgets.png` into `runs/budgets`: the worst case of each defense beside the plain attacker. Expected
+for a plain attacker of MNIST ← notMNIST with 10 000 queries: 96 % without a defense, 55 % under MAD, ε = 0.99.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
-import tyro
+from experiments import common, presets
 
-import presets
-import steal
-from cells import grid, tables
-from cells.machines import Machines
-from owners.defenses import Defense
-from thieves import attackers
-
-DEFENSES = {
-    "no defense": Defense("none"),
-    "MAD, ε = 0.99": Defense("mad", epsilon=0.99),
-    "MAD-argmax, ε = 0.99": Defense("mad_argmax", epsilon=0.99),
-}
+DEFENSES = ("none", "MAD(epsilon=0.99)", "MAD(epsilon=0.99, keep_argmax=True)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Defenses × budgets × seeds."""
+class Config(common.Options):
+    """Defenses × budgets × attackers × seeds."""
 
-    preset: presets.Name = "mnist_font_letters"
-    """Victim and pool: see `python experiments/presets.py`."""
-    size: tyro.conf.OmitArgPrefixes[presets.Size] = dataclasses.field(default_factory=presets.Size)
-    attack: attackers.Name = "knockoff"
-    """How queries are chosen."""
+    preset: presets.Name | None = None
+    """Victim and pool to start from: see `python -m experiments.presets`."""
+    defense: tuple[str, ...] = DEFENSES
+    """Which: a class of pp_jax.defenses with its parameters, or yours, as in mine.py:Mine."""
+    attackers: tuple[str, ...] = ("quick",)
+    """`standard`, `quick`, single members by name, or yours, as in mine.py:MINE."""
     budgets: tuple[int, ...] = (500, 1000, 2000, 5000, 10_000)
-    """Queries; `--budget` plays no part here."""
-    validation: float = 0.0
-    """Share of the answers that is held out."""
-    seeds: tuple[int, ...] = (0,)
-    """Each repeats the attack; the victim stays."""
-    runs: Path = Path("runs")
-    """Folder of all results."""
+    """Queries; `--attack.budget` plays no part here."""
     folder: str = "budgets"
-    """Where below it the cells, the table and the figure go."""
-    data_dir: Path | None = None
-    """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
-    machines: tyro.conf.OmitArgPrefixes[Machines] = dataclasses.field(default_factory=Machines)
-
-    def cells(self, defense: Defense, budget: int) -> list[steal.Config]:
-        """One configuration per seed."""
-        victim = self.size.victim(self.preset)
-        attack = self.size.attack(self.preset, name=self.attack, budget=budget, validation=self.validation)
-        return steal.Config(victim, attack, defense, runs=self.runs, data_dir=self.data_dir).over(self.seeds)
+    """Where below `runs` the records, the table and the figure go."""
 
 
-def run(config: Config) -> tables.Table:
-    """Compute what is missing; draw the figure; the table."""
+def run(config: Config) -> tuple[Any, list[Path]]:
+    """Compute what is missing; the table, and the paths of what was written."""
     from pp_jax import plots
+    from pp_jax.results.tables import Table, provenance, spread
 
-    cells = [
-        cell for defense in DEFENSES.values() for budget in config.budgets for cell in config.cells(defense, budget)
-    ]
-    found = grid.run(cells, config.folder, config.machines)
-    rows, series = [], {}
-    measures = {"": "attacker_accuracy"}
-    if config.validation:
-        measures[", best epoch on held-out answers"] = "chosen_attacker_accuracy"
-    for name, defense in DEFENSES.items():
-        for suffix, measure in measures.items():
-            numbers = [tables.of(config.cells(defense, budget), found, measure) for budget in config.budgets]
-            rows.append([name + suffix, *map(tables.percent, numbers)])
-            series[name + suffix] = _points(config.budgets, numbers)
+    if not config.budgets:
+        raise ValueError("budgets is empty: must hold at least one")
+    rows, attackers = common.parsed(config.defense), common.attacker_set(config.attackers)
+    reports = {budget: _at(config, budget).evaluate(rows, attackers, config.folder) for budget in config.budgets}
+    series: dict[str, list[tuple[float, Any]]] = {}
+    for budget, report in reports.items():
+        for row in report.rows:
+            series.setdefault(f"{row.name}, worst case", []).append((budget, report.worst(row)[1]))
+            if "plain" in row.attacks:
+                series.setdefault(f"{row.name}, plain", []).append((budget, row.attacks["plain"]))
+    title = f"{config.victim.dataset} ← {config.attack.pool}"
     figure = plots.curves(
         series,
         x_label="query budget",
-        y_label="thief's test accuracy (%)  —  lower is better",
-        title=config.preset,
+        y_label="attacker's test accuracy (%)  —  lower is better",
+        title=title,
         logx=True,
     )
-    plots.save(figure, config.runs / config.folder / "budgets.png")
-    note = "The thief's test accuracy in %; mean ± half the range over seeds. " + tables.provenance(found.values())
-    headings = ("defense", *(f"{budget} queries" for budget in config.budgets))
-    return tables.Table(f"Accuracy against budget, {config.preset}, {config.attack}", headings, rows, note)
+    first = reports[config.budgets[0]]
+    note = (
+        f"Test accuracy of the stolen model in %; mean ± half the range over seeds. Attackers: {first.attacker_set}. "
+    )
+    note += provenance(record for report in reports.values() for row in report.rows for record in row.records)
+    headings = ("defense, attacker", *(f"{budget} queries" for budget in config.budgets))
+    texts = [[name, *(spread(values) for _, values in points)] for name, points in series.items()]
+    table, folder = Table(f"Accuracy against budget, {title}", headings, texts, note), config.runs / config.folder
+    return table, [table.write(folder / "budgets.md"), plots.save(figure, folder / "budgets.png")]
 
 
-def _points(budgets: tuple[int, ...], numbers: list[list[Any]]) -> list[tuple[float, list[float]]]:
-    """Budget and percent over seeds."""
-    return [(budget, [100 * value for value in values]) for budget, values in zip(budgets, numbers, strict=True)]
+def _at(config: Config, budget: int) -> Config:
+    return dataclasses.replace(config, attack=dataclasses.replace(config.attack, budget=budget))
 
 
 def main() -> None:
     """Command line."""
-    config = tyro.cli(Config, description=__doc__)
-    if not config.seeds or not config.budgets:
-        sys.exit("error: seeds and budgets must hold at least one number each")
-    grid.main(lambda: run(config), config.runs / config.folder / "budgets.md")
+    config = presets.cli(Config, __doc__)
+    with common.errors():
+        table, paths = run(config)
+    table.print()
+    print(*paths, sep="\n")
 
 
 if __name__ == "__main__":

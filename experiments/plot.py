@@ -1,23 +1,25 @@
-"""Redraw the trade-off figure and the report from records alone.
+"""Draw the trade-off figure, the report and the table again, from records alone.
 
-    python experiments/plot.py --runs runs/tradeoff
+    python -m experiments.plot --runs runs/tradeoff
 
-takes about 5 seconds for a few dozen cells and writes ``tradeoff.png`` (1200 pixels wide), ``report.html``
-(self-contained) and the table as ``tradeoff.md`` into the folder of the records, after a table in the terminal.
+takes about 5 seconds for a few dozen records and writes `tradeoff.png` (1200 pixels wide), `report.html`
+(self-contained) and the table as `tradeoff.md` into the folder of the records, after a table in the terminal. The
+numbers are those of the records: nothing is computed again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import tyro
 
+from experiments import common
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Redraw the trade-off figure and the report from records alone."""
+    """Which records, and where to."""
 
     runs: Path = Path("runs/tradeoff")
     """Folder of the records."""
@@ -27,31 +29,30 @@ class Config:
     """Heading of the report."""
 
 
-def run(config: Config) -> tuple[Path, ...]:
-    """Draw everything; the paths of what was written."""
+def draw(config: Config) -> tuple[Path, ...]:
+    """Show the table and write everything; the paths of what was written."""
     import rich
 
     from pp_jax import _files, plots, records, report
 
-    cells = records.load_all(config.runs, kind="tradeoff")
-    if not cells:
+    found = records.load_all(config.runs, kind="tradeoff")
+    if not found:
         raise ValueError(
             f"runs is {config.runs}: must be a folder with trade-off records; make some with "
-            "`python experiments/tradeoff.py`"
+            "`python -m experiments.tradeoff`"
         )
     out = config.out or config.runs
-    rich.print(report.table(cells))
-    figure = plots.save(plots.tradeoff(cells), out / "tradeoff.png")
-    text = _files.write_bytes(out / "tradeoff.md", report.markdown(cells).encode())
-    return figure, report.write(out / "report.html", cells, title=config.title), text
+    rich.print(report.table(found))
+    figure = plots.save(plots.tradeoff(found), out / "tradeoff.png")
+    text = _files.write_bytes(out / "tradeoff.md", report.markdown(found).encode())
+    return figure, report.write(out / "report.html", found, title=config.title), text
 
 
 def main() -> None:
     """Command line."""
-    try:
-        paths = run(tyro.cli(Config, description=__doc__))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    config = tyro.cli(Config, description=__doc__)
+    with common.errors():
+        paths = draw(config)
     print(*paths, sep="\n")
 
 

@@ -1,23 +1,26 @@
 """The paper's victims and query pools by name, and what each needs.
 
-    python experiments/presets.py          # which can run here, and the command that cures what is missing
+    python -m experiments.presets          # which can run here, and the command that cures what is missing
 
-The six presets of the paper carry its budget of 50 000 queries and are meant for an accelerator; those after them are
-the same attacks at a size that 2 CPU cores take. The paper tells little of how its victims were trained: epochs, decay
-and weight decay of the larger ones are customary values. Victims for CUB-200 and Caltech-256 start from weights that
-`python -m pp_jax.models import-torch` converted, given by `--victim-weights`.
+takes a second or two. The six presets of the paper carry its budget of 50 000 queries and are meant for an accelerator;
+those after them are the same attacks at a size that 2 CPU cores take. The paper tells little of how its victims were
+trained: epochs, decay and weight decay of the larger ones are customary values. Victims for CUB-200 and Caltech-256
+start from weights that `python -m pp_jax.models import-torch` converted, given by `--victim.weights`.
 """
 
+from __future__ import annotations
+
+import argparse
 import dataclasses
 import os
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tyro
 
-from thieves.attackers import Attack
-from train_victim import Model, Victim
+from experiments import common
+from experiments.common import AttackOptions
+from experiments.victims import VictimOptions
 
 Name = Literal[
     "mnist",
@@ -36,6 +39,7 @@ Name = Literal[
     "cifar100_cifar10",
     "cifar100_tiny_imagenet",
 ]
+Config = TypeVar("Config", bound=common.Options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +48,27 @@ class Preset:
 
     Attributes:
         victim: how it is trained.
-        attack: pool, budget and training of the thief.
-        published: accuracy in % of the victim and of the thieves, undefended, where the paper has them.
+        attack: pool, budget and training of the attackers.
+        published: accuracy in % of the victim and of the attackers, undefended, where the paper has them.
         prepare: options of `python -m pp_jax.data prepare`, by data set.
     """
 
-    victim: Victim
-    attack: Attack
+    victim: VictimOptions
+    attack: AttackOptions
     published: dict[str, float] = dataclasses.field(default_factory=dict)
     prepare: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def missing(self, data_dir: Path | None) -> list[str]:
+        """The commands that prepare what it lacks."""
+        from pp_jax import data
+
+        commands = []
+        for name, split in ((self.victim.dataset, "test"), (self.attack.pool, self.attack.split)):
+            try:
+                data.load(name, split, data_dir=data_dir)
+            except data.DatasetMissing:
+                commands.append(f"python -m pp_jax.data prepare {name} {self.prepare.get(name, '')}".strip())
+        return commands
 
 
 def _published(victim: float, jbda: float, jb_self: float, jb_topk: float, knockoff: float) -> dict[str, float]:
@@ -62,35 +78,38 @@ def _published(victim: float, jbda: float, jb_self: float, jb_topk: float, knock
 
 def _lenet(dataset: str, pool: str, published: dict[str, float]) -> Preset:
     """LeNet at the paper's size: 30 epochs, 50 000 queries."""
-    return Preset(Victim(dataset, epochs=30, decay_every=20), Attack(pool=pool, budget=50_000, epochs=30), published)
+    attack = AttackOptions(pool=pool, budget=50_000, epochs=30)
+    return Preset(VictimOptions(dataset, epochs=30, decay_every=20), attack, published)
 
 
 def _small(dataset: str, pool: str) -> Preset:
-    """LeNet at a size for 2 CPU cores: 10 000 queries, 12 epochs; a round of the Jacobian family moves 1000 images."""
+    """LeNet at a size for 2 CPU cores: 10 000 queries, 12 epochs."""
     epochs, decay_every = (4, 3) if dataset == "mnist" else (8, 6)
-    victim = Victim(dataset, epochs=epochs, decay_every=decay_every)
-    return Preset(victim, Attack(pool=pool, reservoir=1000, rounds_epochs=10))
+    return Preset(VictimOptions(dataset, epochs=epochs, decay_every=decay_every), AttackOptions(pool=pool))
 
 
 def _vgg(dataset: str, pool: str, published: dict[str, float], *, split: str = "train", resize: bool = False) -> Preset:
     """VGG16-BN on 32×32 images: 100 epochs, flips and crops, 50 000 queries (fewer where the pool is smaller)."""
-    options: dict[str, Any] = {"model": "vgg16_bn", "weight_decay": 5e-4, "augmentation": "cifar"}
-    victim = Victim(dataset, epochs=100, learning_rate=0.1, momentum=0.9, decay_every=40, **options)
-    attack = Attack(
-        pool=pool, split=split, resize=resize, budget=50_000 if split == "train" else 10_000, epochs=100, **options
-    )
-    return Preset(victim, attack, published)
+    both: dict[str, Any] = {"model": "vgg16_bn", "epochs": 100, "weight_decay": 5e-4, "augmentation": "cifar"}
+    victim = VictimOptions(dataset, learning_rate=0.1, momentum=0.9, decay_every=40, **both)
+    budget = 50_000 if split == "train" else 10_000
+    return Preset(victim, AttackOptions(pool=pool, split=split, resize=resize, budget=budget, **both), published)
 
 
-def _large(dataset: str, model: Model, published: dict[str, float]) -> Preset:
+def _large(dataset: str, published: dict[str, float]) -> Preset:
     """VGG16-BN on 224×224 photographs, queried with ImageNet's."""
-    options: dict[str, Any] = {"model": model, "learning_rate": 0.01, "weight_decay": 5e-4, "augmentation": "imagenet"}
-    victim = Victim(dataset, epochs=60, momentum=0.9, decay_every=25, **options)
-    attack = Attack(pool="imagenet2012", budget=50_000, epochs=100, **options)
+    both: dict[str, Any] = {
+        "model": "vgg16_bn",
+        "learning_rate": 0.01,
+        "weight_decay": 5e-4,
+        "augmentation": "imagenet",
+    }
+    victim = VictimOptions(dataset, epochs=60, momentum=0.9, decay_every=25, **both)
+    attack = AttackOptions(pool="imagenet2012", budget=50_000, epochs=100, **both)
     return Preset(victim, attack, published, dict.fromkeys((dataset, "imagenet2012"), "--from FOLDER --size 224"))
 
 
-def presets() -> dict[str, Preset]:
+def presets() -> dict[Name, Preset]:
     """All of them, by name."""
     cifar10 = _published(92.0, 28.6, 20.7, 73.8, 78.7)
     cifar100 = _published(72.2, 5.3, 2.9, 39.2, 51.9)
@@ -100,8 +119,8 @@ def presets() -> dict[str, Preset]:
         "fashion_mnist": _lenet("fashion_mnist", "emnist/balanced", _published(92.0, 38.7, 45.8, 68.7, 69.2)),
         "cifar10": _vgg("cifar10", "cifar100", cifar10),
         "cifar100": _vgg("cifar100", "cifar10", cifar100),
-        "cub200": _large("caltech_birds2011", "vgg16_bn", _published(80.4, 6.8, 3.9, 21.5, 65.1)),
-        "caltech256": _large("caltech256", "vgg16_bn", _published(80.0, 12.5, 16.0, 29.5, 74.6)),
+        "cub200": _large("caltech_birds2011", _published(80.4, 6.8, 3.9, 21.5, 65.1)),
+        "caltech256": _large("caltech256", _published(80.0, 12.5, 16.0, 29.5, 74.6)),
         "mnist_font_letters": _small("mnist", "font_letters"),
         "mnist_notmnist": _small("mnist", "notmnist"),
         "mnist_fashion_mnist": _small("mnist", "fashion_mnist"),
@@ -114,79 +133,59 @@ def presets() -> dict[str, Preset]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """A preset's own size, or another."""
+def options(name: Name) -> common.Options:
+    """Victim and attack of a preset; everything else as usual."""
+    preset = presets()[name]
+    return common.Options(preset.victim, preset.attack)
 
-    budget: int | None = None
-    """Queries; the preset's by default."""
-    epochs: int | None = None
-    """Of the thief; the preset's by default."""
-    victim_epochs: int | None = None
-    """Of the victim; the preset's by default."""
-    victim_weights: Path | None = None
-    """Weights of the victim, converted by `python -m pp_jax.models import-torch`, instead of training."""
 
-    def victim(self, preset: Name) -> Victim:
-        """How the victim is made."""
-        victim = presets()[preset].victim
-        return dataclasses.replace(
-            victim,
-            epochs=victim.epochs if self.victim_epochs is None else self.victim_epochs,
-            weights=self.victim_weights,
-        )
+def cli(config: type[Config], description: str | None) -> Config:
+    """The command line of a script; `--preset NAME` says where its other options start.
 
-    def attack(self, preset: Name, **changes: Any) -> Attack:
-        """How it is attacked, with changes to the preset's attack."""
-        attack = presets()[preset].attack
-        size = {"budget": self.budget, "epochs": self.epochs}
-        size = {name: value for name, value in size.items() if value is not None}
-        if self.epochs is not None:
-            changes = {"rounds_epochs": min(attack.rounds_epochs, self.epochs), **changes}
-        return dataclasses.replace(attack, **{**size, **changes})
+    Args:
+        config: a dataclass with a field `preset: Name | None = None`.
+        description: of the help page.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
+    name = first.parse_known_args()[0].preset
+    if name not in presets():  # none, or one that tyro refuses with the names that there are
+        return tyro.cli(config, description=description)
+    start = options(name)
+    return tyro.cli(config, description=description, default=config(start.victim, start.attack))
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Listing:
     """Say what every preset needs and where it is looked for."""
 
     data_dir: Path | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
-
-def missing(preset: Preset, data_dir: Path | None) -> list[str]:
-    """The commands that prepare what a preset lacks."""
-    from pp_jax import data
-
-    commands = []
-    for name, split in ((preset.victim.dataset, "test"), (preset.attack.pool, preset.attack.split)):
-        try:
-            data.load(name, split, data_dir=data_dir)
-        except data.DatasetMissing:
-            options = preset.prepare.get(name, "")
-            commands.append(f"python -m pp_jax.data prepare {name} {options}".strip())
-    return commands
+    def rows(self) -> list[list[str]]:
+        """One a preset: name, victim ← pool, model, queries, whether it is ready, and what is to be prepared."""
+        rows = []
+        for name, preset in presets().items():
+            victim, attack, lacking = preset.victim, preset.attack, preset.missing(self.data_dir)
+            sets, ready = f"{victim.dataset} ← {attack.pool}", "no" if lacking else "yes"
+            rows.append([name, sets, victim.model, str(attack.budget), ready, "\n".join(lacking)])
+        return rows
 
 
 def main() -> None:
     """Command line."""
-    config = tyro.cli(Config, description=__doc__)
+    listing = tyro.cli(Listing, description=__doc__)
     import rich
     from rich import box
     from rich.table import Table
 
-    where = config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    where = listing.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     table = Table(box=box.SIMPLE_HEAD, title=f"Presets; data are looked for in {where}")
     for heading in ("preset", "victim ← pool", "model", "queries", "ready", "to be prepared first"):
-        table.add_column(heading)
-    try:
-        for name, preset in presets().items():
-            lacking = missing(preset, config.data_dir)
-            sets = f"{preset.victim.dataset} ← {preset.attack.pool}"
-            ready = "no" if lacking else "yes"
-            table.add_row(name, sets, preset.victim.model, str(preset.attack.budget), ready, "\n".join(lacking))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        table.add_column(heading, overflow="fold")
+    with common.errors():
+        for row in listing.rows():
+            table.add_row(*row)
     rich.print(table)
 
 

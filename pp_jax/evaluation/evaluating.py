@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from pp_jax import _validate
-from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
@@ -111,6 +108,9 @@ def run(
         for attacker in members:
             if runs.applies(setup, item.entry, attacker):
                 wanted[number, attacker.name] = [Run(item.entry, attacker, seed) for seed in seeds]
+        if not any((number, attacker.name) in wanted for attacker in members):
+            names = ", ".join(attacker.name for attacker in members)
+            raise ValueError(f"{item.entry.text()}: none of the attackers applies to it ({names}); add `plain`")
     # One defense and seed after the other: attackers share its queries.
     order = sorted(
         (run for several in wanted.values() for run in several),
@@ -188,7 +188,6 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
     check_budget(setup.budget, setup.pool, attackers)
     for entry in entries:
         setup.victim_of(entry)
-
 
     check_setup(setup, entries, attackers)
     rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)

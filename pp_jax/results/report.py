@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _SPREAD_NOTE = "Mean ± half the range over seeds, where there are several and the range shows in the digits given."
+_UNTRIED = " No informed attacker was tried: this says little of the defense."
 _FREE = 0.01  # the paper's bound for "no real cost": one point of the defender's accuracy
 
 
@@ -29,7 +31,7 @@ def summary_rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
 
 def table(records: Iterable[Record]) -> Table:
-    """The cells as a table for the terminal, mean ± half the range over seeds.
+    """The rows as a table for the terminal, mean ± half the range over seeds.
 
     Args:
       records: records of kind ``"tradeoff"``.
@@ -61,7 +63,7 @@ def table(records: Iterable[Record]) -> Table:
 
 
 def markdown(records: Iterable[Record]) -> str:
-    """The cells as Markdown, one table a setting: the rows and columns of the report.
+    """The rows as Markdown, one table a setting: the rows and columns of the report.
 
     Args:
       records: records of kind ``"tradeoff"``.
@@ -74,6 +76,9 @@ def markdown(records: Iterable[Record]) -> str:
         lines += [f"**{setting}**", "", f"| {' | '.join(heading for heading, _ in _COLUMNS)} |"]
         lines.append("|---" + "|---:" * (len(_COLUMNS) - 1) + "|")
         lines += [f"| {' | '.join(cell(row) for _, cell in _COLUMNS)} |" for row in rows]
+        names, cells = _every_attacker(rows)
+        lines += ["", f"| every attacker, % | {' | '.join(names)} |", "|---" + "|---:" * len(names) + "|"]
+        lines += [f"| {' | '.join(texts)} |" for texts in cells]
         lines.append("")
     return "\n".join([*lines, _SPREAD_NOTE, ""])
 
@@ -87,24 +92,25 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     Returns:
       A sentence in plain words.
     """
-    bare = next((row for row in rows if row["defense"] == "none"), None)
-    defended = [row for row in rows if row["defense"] != "none"]
+    bare = next((row for row in rows if row["undefended"]), None)
+    defended = [row for row in rows if not row["undefended"]]
     start = f"from {_percent(bare['attacker_accuracy'].mean)}" if bare else "(undefended: not measured)"
     limit = bare["attacker_accuracy"].mean if bare else float("inf")
     useful = [row for row in defended if _loss(row, bare) <= _FREE and row["attacker_accuracy"].mean < limit]
     if useful:
         best = min(useful, key=lambda row: row["attacker_accuracy"].mean)
         known = best["l1"].mean == best["l1"].mean
-        change = f", changing the answers by {best['l1'].mean:.2f} in mean L1 (of at most 2)" if known else ""
+        change = f", changing the responses by {best['l1'].mean:.2f} in mean L1 (of at most 2)" if known else ""
         parameters = f" at {best['parameters']}" if best["parameters"] else ""
         return (
-            f"{best['name'][:1].upper()}{best['name'][1:]}{parameters} lowers the thief's accuracy {start} to "
-            f"{_percent(best['attacker_accuracy'].mean)} at {_cost(_loss(best, bare))}{change}."
+            f"{best['name'][:1].upper()}{best['name'][1:]}{parameters} lowers the worst case over attackers {start} to "
+            f"{_percent(best['attacker_accuracy'].mean)} ({_who(best)}) at {_cost(_loss(best, bare))}{change}."
+            f"{'' if _informed(best) else _UNTRIED}"
         )
-    undefended = f"the undefended thief reaches {_percent(limit)}" if bare else "no undefended cell was measured"
+    undefended = f"undefended it is {_percent(limit)}" if bare else "no undefended victim was measured"
     if defended:
-        return f"No defense lowers the thief's accuracy at a cost of one point or less; {undefended}."
-    return f"No defended cell was measured; {undefended}."
+        return f"No defense lowers the worst case over attackers at a cost of one point or less; {undefended}."
+    return f"No defense was measured; the worst case: {undefended}."
 
 
 def write(path: str | os.PathLike[str], records: Iterable[Record], *, title: str) -> Path:
@@ -138,6 +144,18 @@ def write(path: str | os.PathLike[str], records: Iterable[Record], *, title: str
     return _files.write_bytes(path, page.encode("utf-8"))
 
 
+def _informed(row: Mapping[str, Any]) -> bool:
+    """Whether an attacker was tried that does more than train on what it is given."""
+    return any(name not in (summary.PLAIN, "hard label") for name in row["attacks"])
+
+
+def _who(row: Mapping[str, Any]) -> str:
+    """The attacker behind the worst case, and what the plain one gets."""
+    if row["by"] == summary.PLAIN or row["plain"].mean != row["plain"].mean:
+        return f"{row['by']} attacker"
+    return f"{row['by']}; plain attacker {_percent(row['plain'].mean)}"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
@@ -169,7 +187,9 @@ def _cell(measure: str, scale: float, digits: int) -> Callable[[Mapping[str, Any
 
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("defense", lambda row: row["label"]),
-    ("thief %", _cell("attacker_accuracy", 100, 1)),
+    ("worst case %", _cell("attacker_accuracy", 100, 1)),
+    ("by", lambda row: str(row["by"])),
+    ("plain %", _cell("plain", 100, 1)),
     ("defender %", _cell("defender_accuracy", 100, 1)),
     ("mean L1", _cell("l1", 1, 2)),
     ("largest L1", _cell("l1_max", 1, 2)),
@@ -178,15 +198,15 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("argmax kept %", _cell("kept_argmax", 100, 1)),
     ("seeds", lambda row: str(len(row["seeds"]))),
 )
-_ON_A_PHONE = 4  # columns that a narrow screen shows
-_IN_A_TERMINAL = ("thief %", "defender %", "mean L1", "argmax kept %", "seeds")  # 80 characters wide
+_ON_A_PHONE = 5  # columns that a narrow screen shows
+_IN_A_TERMINAL = ("worst case %", "by", "plain %", "defender %", "mean L1", "seeds")  # 80 characters wide
 
 
 def _telling_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """For each defense the row that saves most at little cost, else the cheapest."""
     curves: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["defense"] != "none":
+        if not row["undefended"]:
             curves.setdefault(row["curve"], []).append(row)
     telling = []
     for members in curves.values():
@@ -201,8 +221,10 @@ def _headline_html(setting: str, rows: Sequence[Mapping[str, Any]]) -> str:
     count = max(len(row["seeds"]) for row in rows)
     cheap = [row for row in _telling_rows(rows) if _loss(row, None) <= _FREE]
     cheap.sort(key=lambda row: row["attacker_accuracy"].mean)
-    each = "; ".join(f"{row['label']}: {_percent(row['attacker_accuracy'].mean)}" for row in cheap)
-    ranking = f"<p>The thief's accuracy at a cost of at most one point, best of each defense: {escape(each)}.</p>"
+    each = "; ".join(f"{row['label']}: {_percent(row['attacker_accuracy'].mean)} ({_who(row)})" for row in cheap)
+    ranking = (
+        f"<p>The worst case over attackers at a cost of at most one point, best of each defense: {escape(each)}.</p>"
+    )
     return (
         f'<p class="headline">{escape(headline(rows))} <small>{escape(setting)} · '
         f"{'one seed' if count == 1 else f'mean of {count} seeds'}</small></p>{ranking if cheap else ''}"
@@ -216,7 +238,9 @@ def _curves_html(records: Sequence[Record]) -> str:
         + base64.b64encode(plots.png(plots.tradeoff(records, columns=columns), dpi=150)).decode()
         for columns in (2, 1)
     )
-    alternative = "The thief's accuracy against the defender's accuracy and against the mean L1 change of the answers"
+    alternative = (
+        "The worst case over attackers against the defender's accuracy and the mean L1 change of the responses"
+    )
     return (
         f'<picture><source media="(max-width: 40rem)" srcset="{narrow}">'
         f'<img class="curves" src="{wide}" width="1200" alt="{escape(alternative)}"></picture>'
@@ -232,15 +256,27 @@ def _table_html(setting: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
     body, previous = [], None
     for row in rows:
-        kind = "bare" if row["defense"] == "none" else "first" if row["curve"] != previous else ""
+        kind = "bare" if row["undefended"] else "first" if row["curve"] != previous else ""
         body.append(f'<tr class="{kind}">{line("td", (cell(row) for _, cell in _COLUMNS))}</tr>')
         previous = row["curve"]
     head = line("th", (heading for heading, _ in _COLUMNS))
+    names, cells = _every_attacker(rows)
+    heads = "".join(f"<th>{escape(name)}</th>" for name in names)
+    lines = "".join(f"<tr>{''.join(f'<td>{_cell_html(text)}</td>' for text in texts)}</tr>\n" for texts in cells)
     return (
         f'<h3>{escape(setting)}</h3>\n<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>'
         + "\n".join(body)
-        + f'</tbody></table></div>\n<p class="soft">{_SPREAD_NOTE}</p>'
+        + f"</tbody></table></div>\n"
+        f'<div class="scroll"><table><tr><th>every attacker, %</th>{heads}</tr>\n{lines}</table></div>\n'
+        f'<p class="soft">{_SPREAD_NOTE}</p>'
     )
+
+
+def _every_attacker(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Names of all attackers, and for each row its label and their accuracies."""
+    names = list(dict.fromkeys(name for row in rows for name in sorted(row["attacks"], key=lambda n: n != "plain")))
+    missing = {name: summary.Range(math.nan, math.nan, math.nan) for name in names}
+    return names, [[row["label"], *(_cell(name, 100, 1)(missing | row["attacks"]) for name in names)] for row in rows]
 
 
 def _cell_html(text: str) -> str:

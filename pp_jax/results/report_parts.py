@@ -1,4 +1,4 @@
-"""Pieces of the HTML report: example answers and provenance."""
+"""Pieces of the HTML report: example responses and provenance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT, _FOOT = 160, 84, 14  # of a bar chart, in its own units
 
 
 def examples(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Images with their clean posterior and the answer side by side, for one row of each defense."""
+    """Images with their clean posterior and the response side by side, for one row of each defense."""
     parts = []
     for row in rows:
         record = row["records"][0]
@@ -45,7 +45,7 @@ def provenance(records: Sequence[Record]) -> str:
     facts = {
         "Command": [f"<code>{escape(text)}</code>" for text in _distinct(e.get("command", "?") for e in environments)],
         "Seeds": [escape(", ".join(sorted(seeds, key=lambda seed: (len(seed), seed))))],
-        "Records": [escape(f"{len(records)} cells, {seconds:.0f} s of work, written {times[0]} to {times[-1]}")],
+        "Records": [escape(f"{len(records)} runs, {seconds:.0f} s of work, written {times[0]} to {times[-1]}")],
         "Versions": [escape(text) for text in _distinct(versions)],
         "Revision": [escape(text) for text in _distinct(e.get("git_revision") or "none" for e in environments)],
         "Machine": [escape(text) for text in _distinct(machines)],
@@ -72,7 +72,7 @@ def _card(example: Mapping[str, Any]) -> str:
     return (
         f'<div class="example"><figure>{image}<figcaption>{escape(caption)}</figcaption></figure>'
         + _chart(clean, names, shown, f"clean{hidden}")
-        + _chart(answer, names, shown, f"answer, L1 {change:.2f}")
+        + _chart(answer, names, shown, f"response, L1 {change:.2f}")
         + "</div>"
     )
 

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _UNDEFENDED = {"marker": "*", "markersize": 17, "color": "black", "linestyle": "none"}
+_PLAIN: dict[str, Any] = {"markersize": 5, "linewidth": 0.8, "alpha": 0.55, "fillstyle": "none"}
 _SCALES = {"defender_accuracy": 100.0, "l1": 1.0}
 
 
 def tradeoff(records: Iterable[Record], *, columns: int = 2) -> Figure:
-    """Draw what a defense saves (the thief's accuracy) against what it costs.
+    """Draw what a defense saves (the attackers' accuracy) against what it costs.
 
-    One row of panels a setting: the thief's accuracy against the defender's accuracy, and against the mean L1 change of
-    the answers. One curve a defense in the order of its strength; points are means over seeds, whiskers the range.
+    One row of panels a setting: the worst case over attackers against the defender's accuracy, and against the mean L1
+    change of the responses; where it differs, the plain attacker is drawn beside it, thin and hollow. One curve a
+    defense in the order of its strength; points are means over seeds, whiskers the range.
 
     Args:
       records: records of kind ``"tradeoff"``.
@@ -63,7 +65,7 @@ def tradeoff(records: Iterable[Record], *, columns: int = 2) -> Figure:
 
 def _looks(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """A colour, marker and line for every curve, the same in all panels."""
-    return style.looks(sorted({row["curve"] for row in rows if row["defense"] != "none"}))
+    return style.looks(sorted({row["curve"] for row in rows if not row["undefended"]}))
 
 
 def _title(setting: str, rows: Sequence[Mapping[str, Any]], *, width: int) -> str:
@@ -77,22 +79,29 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]], looks: Mapping[str, An
     """Curves with whiskers, the undefended point and the level of chance."""
     points = [row for row in rows if row[measure].mean == row[measure].mean]
     for row in points:
-        if row["defense"] == "none":
+        if row["undefended"]:
             _curve(axes, [row], measure, label=row["label"], zorder=5, **_UNDEFENDED)
             axes.axhline(100 * row["attacker_accuracy"].mean, color="#888888", linewidth=0.8, linestyle=":", zorder=0)
     for curve, look in looks.items():
-        if members := [row for row in points if row["curve"] == curve and row["defense"] != "none"]:
+        if members := [row for row in points if row["curve"] == curve and not row["undefended"]]:
             _curve(axes, members, measure, label=curve, markersize=6.5, linewidth=1.8, **look)
+            informed = [row for row in members if row["by"] != summary.PLAIN and row["plain"].mean == row["plain"].mean]
+            if informed:
+                _curve(axes, members, measure, "plain", label=f"_{curve}, plain", **look, **_PLAIN)
+    if any(str(line.get_label()).endswith(", plain") for line in axes.lines):
+        axes.plot([], [], color=style.INK, marker="o", label="hollow: plain attacker", **_PLAIN)
     if (chance := rows[0]["chance"]) is not None:
         axes.axhline(100 * chance, **style.CHANCE)
     axes.set_ylim(0, 103)
-    axes.set_ylabel("thief's test accuracy (%)  —  lower is better", color=style.INK)
+    axes.set_ylabel("worst case over attackers (%)  —  lower is better", color=style.INK)
     style.tidy(axes)
 
 
-def _curve(axes: Axes, rows: Sequence[Mapping[str, Any]], measure: str, **look: Any) -> None:
-    """The thief's accuracy against one measure."""
-    x, y = ([row[name] for row in rows] for name in (measure, "attacker_accuracy"))
+def _curve(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], measure: str, accuracy: str = "attacker_accuracy", **look: Any
+) -> None:
+    """An accuracy of attackers against one measure."""
+    x, y = ([row[name] for row in rows] for name in (measure, accuracy))
     style.line(axes, x, y, scales=(_SCALES[measure], 100), **look)
 
 
@@ -107,10 +116,10 @@ def _finish_accuracy(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _finish_l1(axes: Axes) -> None:
-    """Axis and ideal corner of the panel over the change of the answers."""
+    """Axis and ideal corner of the panel over the change of the responses."""
     axes.set_xlim(left=-0.04)
     axes.set_xlim(right=max(1.0, axes.get_xlim()[1]))
-    axes.set_xlabel("mean L1 change of the answers (0 to 2)  —  lower is better", color=style.INK)
+    axes.set_xlabel("mean L1 change of the responses (0 to 2)  —  lower is better", color=style.INK)
     axes.set_title("What it costs the honest user: changed posteriors", fontsize=12, color=style.INK)
     _ideal(axes, right=False)
 
