@@ -99,14 +99,10 @@ class Attacker:
             "copies": self.copies,
             "probes": self.probes,
         }
-<<<<<<< HEAD
         if self.online is not None:
             parts["online"] = self.online
-        return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}}
-=======
         told = {"privileged": True} if self.privileged else {}
         return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}, **told}
->>>>>>> h-s1
 
 
 @dataclasses.dataclass(frozen=True)
