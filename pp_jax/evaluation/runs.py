@@ -431,13 +431,18 @@ _RECENT: dict[Any, tuple[Stolen, Setup, Entry]] = {}
 @functools.lru_cache(maxsize=2)
 def _on_test_images(setup: Setup, at: Deployed) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Responses and clean posteriors of a new user's test images, (N, K) each, and a few examples."""
-    session, images = at.box.session(), setup.test.images
-    parts = [session(images[i : i + _AT_ONCE]) for i in range(0, len(images), _AT_ONCE)]
-    answers = np.concatenate([np.asarray(response) for response, _ in parts])
-    clean = np.concatenate([np.asarray(audit.probs) for _, audit in parts])
+    answers, clean = ask(at.box, setup.test.images)
     labels = np.asarray(setup.test.labels)
     shown = [int((labels == label).argmax()) for label in range(min(4, labels.max() + 1))]
     return answers, clean, [_example(setup.test, index, clean, answers) for index in shown]
+
+
+def ask(box: BlackBox, images: Any) -> tuple[Any, Any]:
+    """Responses of a black box to a new user, and the clean posteriors behind them, (N, K) each, on the host."""
+    session = box.session()
+    parts = [session(images[i : i + _AT_ONCE]) for i in range(0, len(images), _AT_ONCE)]
+    answers = np.concatenate([np.asarray(response) for response, _ in parts])
+    return answers, np.concatenate([np.asarray(audit.probs) for _, audit in parts])
 
 
 def _example(test: Images, index: int, clean: Any, answers: Any) -> dict[str, Any]:

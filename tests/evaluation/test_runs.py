@@ -8,7 +8,7 @@ import pytest
 import pp_jax
 import smallworld as small
 from pp_jax import defenses
-from pp_jax.evaluation import STANDARD, Attacker, Entry, Images, attackers, runs
+from pp_jax.evaluation import STANDARD, Attacker, Entry, Images, attackers, check_budget, runs
 from pp_jax.recovery import DDAEPlus, PartialBayes
 
 KNOWN = {"Rounding": {"decimals": 1}, "TopK": {"k": 2}, "RandomNoise": {"radius": 3.0}, "DCP": {"beta": 0.5},
@@ -47,6 +47,39 @@ def test_unlabelled_images_were_not_queried():
     assert not any(image.tobytes() in known for image in others)
     with pytest.raises(ValueError, match="no image of the pool is left"):
         runs.unqueried(pp_jax.evaluation.runs.jax.random.key(0), pool, pool, most=10)
+
+
+def test_an_online_attacker_is_seen_only_by_a_defense_with_a_surrogate_of_its_network():
+    setup, white = small.setup(), Attacker("white box", online="attacker")
+    assert runs.applies(setup, Entry(defenses.MAD), white)
+    assert not runs.applies(setup, Entry(defenses.Top1), white)
+    assert runs.applies(setup, Entry(defenses.Top1), Attacker("online", online="fixed"))
+    assert not runs.applies(setup, Entry(defenses.ModelGuardS, epsilon=0.5), Attacker("online", online="fixed"))
+    with pytest.raises(ValueError, match="must be None where another part is not the default"):
+        Attacker("both", online="fixed", copies=3)
+
+
+def test_held_out_responses_choose_the_epoch():
+    setup, entry = small.setup(), Entry(defenses.Top1)
+    at = runs.deploy(setup, entry, 0)
+    transfer = runs.query(setup, at, attackers.PLAIN, lambda _: None).transfer
+    chosen = Attacker("held out", learner=attackers.Learner(held_out=0.25))
+    _, params = runs.learn(setup, at, chosen, transfer, None, {}, lambda _: None)
+    _, plain = runs.learn(setup, at, attackers.PLAIN, transfer, None, {}, lambda _: None)
+    assert runs.jax.tree.structure(params) == runs.jax.tree.structure(plain)
+    with pytest.raises(ValueError, match="held_out is 1"):
+        attackers.Learner(held_out=1.0)
+
+
+def test_a_budget_is_checked_against_what_the_strategy_can_ask():
+    pool = Images(np.zeros((20, 4, 4, 1), np.uint8), name="few")
+    made = Attacker("made", strategy=pp_jax.attacks.jbda(small.setup().network, seed_size=5))
+    check_budget(1000, pool, [made])
+    check_budget(60, pool, [attackers.SMOOTHING])
+    with pytest.raises(ValueError, match="at most 20, as few has 20 images"):
+        check_budget(21, pool, [attackers.PLAIN])
+    with pytest.raises(ValueError, match="must be below 20, the images of few: S4L"):
+        check_budget(20, pool, [attackers.S4L])
 
 
 @pytest.mark.slow

@@ -67,3 +67,13 @@ def ended(process, timeout=240):
 def script(name, *arguments, timeout=240, **options):
     """Run a script; its exit status and all that it printed."""
     return ended(start(name, *arguments, **options), timeout)
+
+
+def small(config, data_dir, runs, **changes):
+    """A script's options for seconds: an MLP on the stripes."""
+    from experiments.common import AttackOptions
+    from experiments.victims import VictimOptions
+
+    victim = VictimOptions("stripes", "mlp", epochs=2, batch_size=32, learning_rate=0.05)
+    attack = AttackOptions("stripes", budget=100, model="mlp", epochs=1)
+    return config(victim, attack, runs=runs, data_dir=data_dir, **changes)
