@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from pp_jax import _validate
+from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
@@ -188,6 +191,26 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
     check_budget(setup.budget, setup.pool, attackers)
     for entry in entries:
         setup.victim_of(entry)
+
+
+def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[Attacker]) -> None:
+    """Refuse a budget that an attacker cannot spend on a pool, or that leaves it nothing to learn from.
+
+    Raises:
+        ValueError: naming the budget, and what it must be.
+    """
+    size = len(pool.images)
+    for attacker in attackers:
+        each = attacker.strategy.capacity(size)
+        most = attacker.copies * each
+        if not attacker.copies <= budget <= most:
+            limit = f" and at most {most:g}, as {pool.name} has {size} images" if most < math.inf else ""
+            raise ValueError(f"budget is {budget}: must be at least {attacker.copies}{limit} ({attacker.name})")
+        if attacker.learner.loss is not None and budget // attacker.copies >= each:
+            raise ValueError(
+                f"budget is {budget}: must be below {most:g}, the images of {pool.name}: {attacker.name} learns from "
+                "images that are not queried as well"
+            )
 
 
 def rehearse(
