@@ -36,11 +36,12 @@ test-exhaustive: $(VENV)/test  ## many more cases of what the tests try: a milli
 	$(PY) -m pytest $(WORKERS) -m exhaustive
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
-	$(PY) -m pytest -m "slow or not slow" tests/test_torch_reference.py tests/models/test_import_torch_forward.py
+	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py
 
-lint: $(VENV)/dev  ## ruff: lint and format
+lint: $(VENV)/dev  ## ruff: lint and format; import-linter: imports point one way
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	PYTHONPATH=. $(VENV)/bin/lint-imports
 
 types: $(VENV)/dev  ## mypy
 	$(VENV)/bin/mypy

@@ -18,8 +18,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from harness import Row, Times, paired, report, row, threads, torch_reference
 
+from harness import Row, Times, paired, report, row, threads, torch_reference
 from pp_jax import models
 from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
 from pp_jax.attacks.jacobian import JacobianAugmentation
@@ -41,26 +41,27 @@ def rows(
     """The lines of the table: each move against ourselves and, with `torch`, against PyTorch."""
     network = models.lenet(10)
     params = jax.jit(network.init, static_argnums=1)(jax.random.key(0), (28, 28, 1))
-    image_key, answer_key = jax.random.split(jax.random.key(1))
+    image_key, response_key = jax.random.split(jax.random.key(1))
     images = np.asarray(jax.random.uniform(image_key, (batch, 28, 28, 1)))
-    answers = np.asarray(jax.random.dirichlet(answer_key, np.ones(10, np.float32), (batch,)))
+    responses = np.asarray(jax.random.dirichlet(response_key, np.ones(10, np.float32), (batch,)))
     measured = []
     for label, move in moves.items():
-        functions = _ours(move, network, params, images, answers, single)
+        functions = _ours(move, network, params, images, responses, single)
         if torch:
-            functions |= _published(move, network, params, images[:single], answers[:single])
+            functions |= _published(move, network, params, images[:single], responses[:single])
         times = paired(functions, repeats=repeats)
         measured += [_row(label, times, kind, batch, single) for kind in BOUNDS if torch or kind == "ours"]
     return measured
 
 
 def _ours(
-    move: Move, network: Any, params: Any, images: np.ndarray, answers: np.ndarray, single: int
+    move: Move, network: Any, params: Any, images: np.ndarray, responses: np.ndarray, single: int
 ) -> dict[str, Callable[[], Any]]:
     """Our program on all images in batches, and on the first `single` of them one at a time."""
-    together = functools.partial(moved, move, network, params, images, answers, 0)
+    together = functools.partial(moved, move, network, params, images, responses, 0)
     alone = [
-        functools.partial(moved, move, network, params, images[i : i + 1], answers[i : i + 1], 0) for i in range(single)
+        functools.partial(moved, move, network, params, images[i : i + 1], responses[i : i + 1], 0)
+        for i in range(single)
     ]
     return {
         "ours": lambda: together(chunk_size=JacobianAugmentation.chunk_size),
@@ -85,12 +86,12 @@ def _row(label: str, times: Times, kind: str, batch: int, single: int) -> Row:
 
 
 def _published(
-    move: Any, network: models.Network, params: Any, images: np.ndarray, answers: np.ndarray
+    move: Any, network: models.Network, params: Any, images: np.ndarray, responses: np.ndarray
 ) -> dict[str, Callable[[], Any]]:
     """The released code's way, with one thread and with all."""
     reference = torch_reference()
     module, pixels = reference.twin(network, params), reference.pixels(images)
-    labels = reference.torch.tensor(answers.argmax(1))
+    labels = reference.torch.tensor(responses.argmax(1))
     one = _torch_pgd if isinstance(move, TargetedPGD) else _torch_step
 
     def run(count: int) -> list[Any]:

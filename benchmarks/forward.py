@@ -12,9 +12,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from harness import Row, agree, compared, report, torch_reference
 from jax import lax
 
+from harness import Row, agree, compared, report, torch_reference
 from pp_jax import models
 
 

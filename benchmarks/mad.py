@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Row, Times, paired, report, row, threads, torch_reference
 
+from harness import Row, Times, paired, report, row, threads, torch_reference
 from pp_jax import MAD, BlackBox, models, oracle, simplex
 from pp_jax.geometry.distance import L1
 from pp_jax.geometry.posteriors import posterior

@@ -2,7 +2,7 @@
 
     python benchmarks/modelguard.py    # about a minute on 2 idle cores
 
-ModelGuard-W answers a batch of Dirichlet posteriors at K = 100; scipy's HiGHS solves the first of them one by one,
+ModelGuard-W perturbs a batch of Dirichlet posteriors at K = 100; scipy's HiGHS solves the first of them one by one,
 and both reach the same values. GRAD² (direction of ones) is timed against MAD with the last layer plus one bare JVP of
 the surrogate's log-posterior, each a program on finished posteriors. The overhead of each defense is that of
 `query_time.py`; the ensemble of EDM counts its five forward passes. Networks are untrained; seeds are fixed.
@@ -15,10 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from harness import Row, agree, paired, report, row
 from mad import EPSILON, Setting, Thunk, setting
-from query_time import beyond
-
 from pp_jax import MAD, BlackBox, models, novelty, perturb
 from pp_jax.defenses import (
     BDPL,
@@ -35,13 +34,14 @@ from pp_jax.defenses import (
 )
 from pp_jax.serving.perturbation import perturb_sequence
 from pp_jax.types import Defense
+from query_time import beyond
 
 KEY = jax.random.key(0)
 MARGIN, OFFSET, BUDGET = 1e-4, 1e-6, 1.0
 
 
 def by_solver(y: np.ndarray) -> np.ndarray:
-    """ModelGuard-W's answer to one posterior by scipy's HiGHS, (K,)."""
+    """ModelGuard-W's response to one posterior by scipy's HiGHS, (K,)."""
     from scipy.optimize import linprog
 
     classes, top = len(y), int(y.argmax())
@@ -115,7 +115,7 @@ def defenses(case: Setting) -> dict[str, Defense]:
     """The later defenses; their time does not depend on their strength."""
     ensemble = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), case.victim)
     classes = jax.eval_shape(case.network, case.victim, case.images[0]).shape[0]
-    gate = novelty.fit(case.network, case.victim, case.images, np.arange(len(case.images)) % classes)
+    detector = novelty.fit(case.network, case.victim, case.images, np.arange(len(case.images)) % classes)
     return {
         "GRAD²": GRAD2(case.network, case.surrogate, EPSILON, grad2.all_ones(case.surrogate)),
         "GRAD², minimum inner product": GRAD2(case.network, case.surrogate, EPSILON),
@@ -125,7 +125,7 @@ def defenses(case: Setting) -> dict[str, Defense]:
         "BDPL": BDPL(0.2, 1.0),
         "DCP": DCP(0.5),
         "high confidence": HighConfidence(0.1),
-        "keyed swap": KeyedSwap(gate, keyed_swap.random_partners(KEY, classes)),
+        "keyed swap": KeyedSwap(detector, keyed_swap.random_partners(KEY, classes)),
     }
 
 

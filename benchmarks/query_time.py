@@ -14,9 +14,9 @@ import math
 from typing import Any
 
 import jax
+
 from harness import Row, Times, paired, report, row
 from mad import EPSILON, Setting, Thunk, setting
-
 from pp_jax import MAD, BlackBox, RandomNoise, ReverseSigmoid, Rounding, TopK, models, perturb
 from pp_jax.types import Defense
 

@@ -1,7 +1,8 @@
-"""What a query and a theft cost: every stage against its variables, fitted laws, and whether they predict larger runs.
+"""What a query and an attack cost: every stage against its variables, fitted laws, and how they predict larger runs.
 
-    python benchmarks/scaling.py --out docs/scaling.json --markdown docs/scaling.md     # on 2 idle cores
-    python benchmarks/scaling.py --quick                                               # a smoke run
+    python benchmarks/scaling.py --out benchmarks/scaling.json --markdown docs/scaling.md      # on 2 idle cores
+    python benchmarks/scaling.py --read benchmarks/scaling.json --markdown docs/scaling.md     # the tables alone
+    python benchmarks/scaling.py --quick                                                       # a smoke run
 
 Every stage is timed against one variable at a time, the others held; seconds are the least of several turns. What
 larger runs will take is computed and printed before any of them is measured. Networks are untrained, images noise,
@@ -28,7 +29,9 @@ class Config:
     quick: bool = False
     """A smoke run: small networks, few points, no meaning in its numbers."""
     out: Path = Path("runs/scaling.json")
-    """Where all rows, fits and checks go."""
+    """Where all rows, fits and checks go, a line each."""
+    read: Path | None = None
+    """Take the numbers from this file instead of measuring."""
     markdown: Path | None = None
     """A page with markers, `<!-- begin: laws -->` … `<!-- end: laws -->`, whose tables are replaced."""
 
@@ -93,24 +96,36 @@ def run(quick: bool) -> dict[str, Any]:
         "fits": {clock: dataclasses.asdict(model) for clock, model in models.items()},
         "checks": checked(checks, predictions),
         "serving": [scaling_model.serving(case, law, models) for case, law in plan.served],
-        "thefts": [scaling_model.theft(name, case, models) for name, case in plan.thefts],
+        "attacks": [scaling_model.attack(name, case, models) for name, case in plan.attacks],
     }
     return {**result, "minutes": (time.monotonic() - start) / 60}
 
 
+def text(result: Mapping[str, Any]) -> str:
+    """JSON with a line for each number, row, fit and check."""
+    parts = []
+    for name, value in result.items():
+        lines = [json.dumps(each) for each in value] if isinstance(value, list) else []
+        block = "[\n  " + ",\n  ".join(lines) + "\n ]" if lines else json.dumps(value)
+        parts.append(f"{json.dumps(name)}: {block}")
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
 def main(config: Config) -> None:
-    """Measure, show, write."""
+    """Measure, or read what was measured; show, write."""
+    import scaling_tables
     from pp_jax import _files
 
-    _files.check_writable(config.out.absolute().parent)
     page = None if config.markdown is None else config.markdown.read_text()
-    import scaling_tables
-
-    result = run(config.quick)
+    if config.read is None:
+        _files.check_writable(config.out.absolute().parent)
+        result = run(config.quick)
+        _files.write_bytes(config.out, text(result).encode())
+        print(f"wrote {config.out}")
+    else:
+        result = json.loads(config.read.read_text())
     tables = scaling_tables.tables(result)
     print("\n\n".join(tables.values()))
-    _files.write_bytes(config.out, (json.dumps(result, indent=1) + "\n").encode())
-    print(f"wrote {config.out}")
     if config.markdown is not None and page is not None:
         _files.write_bytes(config.markdown, scaling_tables.filled(page, tables).encode())
         print(f"wrote {config.markdown}")

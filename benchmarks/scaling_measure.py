@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from harness import paired
-from scaling_stages import LENET, VGG_32, Case, Job, defended, sized
 
+from harness import paired
 from pp_jax import parallel
+from scaling_stages import LENET, VGG_32, Case, Job, defended, sized
 
 Row = dict[str, Any]
 CLOCKS = ("wall", "cpu")

@@ -1,4 +1,4 @@
-"""What was fitted, put together: a query is two forward passes and a solver, a theft is answers and a training."""
+"""What was fitted, put together: a query is two forward passes and a solver, an attack is responses and a training."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -97,11 +97,11 @@ def serving(case: Case, law: str | None, models: Mapping[str, Model]) -> dict[st
     }
 
 
-def theft(name: str, case: Case, models: Mapping[str, Model]) -> dict[str, Any]:
-    """Seconds of this machine for the answers to 50 000 queries, and for the thief's training on them."""
+def attack(name: str, case: Case, models: Mapping[str, Model]) -> dict[str, Any]:
+    """Seconds of this machine for the responses to 50 000 queries, and for the attacker's training on them."""
     model, calls = models["wall"], QUERIES / case.batch
     epoch = calls * model.step(case)
-    return {"name": name, "answers": calls * model.query(case), "epoch": epoch, "training": EPOCHS * epoch}
+    return {"name": name, "responses": calls * model.query(case), "epoch": epoch, "training": EPOCHS * epoch}
 
 
 def _operations(case: Case) -> float:

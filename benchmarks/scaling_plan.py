@@ -32,7 +32,7 @@ class Plan:
         larger_queries: predicted queries.
         larger_steps: predicted training steps.
         served: what is served by the million; with the law that tells the time of a call, where it is not the rates.
-        thefts: whole thefts, by name.
+        attacks: whole attacks, by name.
         devices_batch: images of the query that devices share.
         repeats: turns.
         only: names of the sweeps that are run; all of them by default.
@@ -59,7 +59,7 @@ class Plan:
     larger_queries: tuple[Case, ...]
     larger_steps: tuple[Case, ...]
     served: tuple[tuple[Case, str | None], ...]
-    thefts: tuple[tuple[str, Case], ...]
+    attacks: tuple[tuple[str, Case], ...]
     devices_batch: int
     repeats: int
     only: tuple[str, ...] | None = None
@@ -108,7 +108,7 @@ FULL = Plan(
         (_CUB200, None),
         (_IMAGENET, None),
     ),
-    thefts=(
+    attacks=(
         ("CIFAR-100: K = 100, VGG16-BN 32×32", Case(stages.VGG_32, 100, 64)),
         ("CUB200: K = 200, VGG16-BN 224×224", _CUB200),
         ("ImageNet: K = 1000, ResNet50 224×224", _IMAGENET),
@@ -139,7 +139,7 @@ QUICK = Plan(
     larger_queries=(Case(stages.perceptron(256), 50, 8),),
     larger_steps=(Case(stages.perceptron(256), 50, 8),),
     served=((Case(_TINY, 10, 4), "MAD query, batch"), (Case(_SMALL, 10, 4), None)),
-    thefts=(("a small theft", Case(_SMALL, 10, 4)),),
+    attacks=(("a small attack", Case(_SMALL, 10, 4)),),
     devices_batch=8,
     repeats=1,
     only=(

@@ -1,4 +1,4 @@
-"""The stages of a defended query and of a theft, each as something to time, with what its cost may depend on.
+"""The stages of a defended query and of an attack, each as something to time, with what its cost may depend on.
 
 Networks are untrained and images are noise: the time depends on neither.
 """
@@ -206,16 +206,16 @@ def solver(case: Case, which: oracle.Declared) -> Job:
     """Oracle, line search and feasibility step from finished posteriors: no network."""
     search = LineSearch(which)
 
-    def answers(probs: jax.Array, surrogate: jax.Array) -> jax.Array:
+    def responses(probs: jax.Array, surrogate: jax.Array) -> jax.Array:
         def one(y: jax.Array, p: jax.Array) -> jax.Array:
             y, epsilon = simplex.working(y), jnp.float32(EPSILON)
-            answer = search(y, gram.LastLayer(p), epsilon=epsilon, distance=L1(), key=jax.random.key(0))
-            return simplex.feasible(y, answer, epsilon=epsilon, distance=L1(), keep_argmax=search.keeps_argmax)
+            found = search(y, gram.LastLayer(p), epsilon=epsilon, distance=L1(), key=jax.random.key(0))
+            return simplex.feasible(y, found, epsilon=epsilon, distance=L1(), keep_argmax=search.keeps_argmax)
 
         return jax.vmap(one)(probs, surrogate)
 
     args = case.posteriors(2), case.posteriors(3)
-    compiled = jax.jit(answers).lower(*args).compile()
+    compiled = jax.jit(responses).lower(*args).compile()
     size = Size("", case.batch, case.classes, case.batch, flops=cost(compiled))
     return Job(f"solver {which.function.__name__}", size, functools.partial(compiled, *args))
 
@@ -240,7 +240,7 @@ def _step(case: Case) -> tuple[Any, optax.GradientTransformation]:
 
 
 def training(case: Case) -> Job:
-    """One step of the thief's training on a batch."""
+    """One step of the attacker's training on a batch."""
     step, optimizer = _step(case)
     # The step writes over its parameters, which other jobs use as well.
     parameters = jax.tree.map(jnp.copy, case.parameters(0))
@@ -267,7 +267,7 @@ def training_work(case: Case) -> dict[str, float]:
 
 
 def streamed(case: Case, queries: int) -> Job:
-    """A stream of uint8 images from the host through the defended victim, answers back on the host."""
+    """A stream of uint8 images from the host through the defended victim, responses back on the host."""
     box = defended(case)
     block = np.random.default_rng(0).integers(0, 256, (case.batch, *case.architecture.shape)).astype(np.uint8)
 

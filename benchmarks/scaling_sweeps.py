@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import scaling_stages as stages
+from pp_jax import oracle
 from scaling_plan import Plan
 from scaling_stages import Architecture, Case, Job
-
-from pp_jax import oracle
 
 STREAM_BATCH = 256
 

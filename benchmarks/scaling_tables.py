@@ -143,16 +143,22 @@ def serving(found: Sequence[Row]) -> str:
     return table(head, rows)
 
 
-def thefts(found: Sequence[Row]) -> str:
-    """A theft of 50 000 queries: answers, and the thief's training."""
-    head = ["theft of 50 000 queries", "answers", "an epoch of the thief", "100 epochs", "answers / whole theft"]
+def attacks(found: Sequence[Row]) -> str:
+    """An attack with 50 000 queries: responses, and the attacker's training."""
+    head = [
+        "attack with 50 000 queries",
+        "responses",
+        "an epoch of the attacker",
+        "100 epochs",
+        "responses / whole attack",
+    ]
     rows = [
         [
             each["name"],
-            seconds(each["answers"]),
+            seconds(each["responses"]),
             seconds(each["epoch"]),
             seconds(each["training"]),
-            f"{each['answers'] / (each['answers'] + each['training']):.2%}",
+            f"{each['responses'] / (each['responses'] + each['training']):.2%}",
         ]
         for each in found
     ]
@@ -181,7 +187,7 @@ def tables(result: Mapping[str, Any]) -> dict[str, str]:
         "devices": devices(result["devices"]),
         "checks": checks(result["checks"]),
         "serving": serving(result["serving"]),
-        "thefts": thefts(result["thefts"]),
+        "attacks": attacks(result["attacks"]),
     }
 
 

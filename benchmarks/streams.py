@@ -3,7 +3,7 @@
     python benchmarks/streams.py    # about 2 minutes on 2 idle cores, 1 GiB of temporary files
 
 Posteriors and uint8 images lie in memory maps of a temporary folder; MAD's surrogate is untrained. A stream is compared
-with `perturb` of the same batches in a loop that reads the same maps; answers are thrown away on both sides. Resident
+with `perturb` of the same batches in a loop that reads the same maps; responses are thrown away on both sides. Resident
 memory (VmHWM, Linux) is that of a process of its own: its largest value less the value once everything but the stream
 was set up. Seeds are fixed.
 """
@@ -19,8 +19,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from harness import Row, paired, report, row
 
+from harness import Row, paired, report, row
 from pp_jax import MAD, models, perturb, stream
 from pp_jax.models import Network
 
@@ -90,9 +90,9 @@ def looped(defense: MAD, probs: Any, images: Any) -> Iterator[np.ndarray]:
         yield np.asarray(perturb(defense, probs[start : start + BATCH], images[start : start + BATCH]))
 
 
-def consume(answers: Iterator[np.ndarray]) -> None:
-    """Wait for every answer, keep none."""
-    for _ in answers:
+def consume(responses: Iterator[np.ndarray]) -> None:
+    """Wait for every response, keep none."""
+    for _ in responses:
         pass
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from harness import Row, agree, compared, report, torch_reference
 
+from harness import Row, agree, compared, report, torch_reference
 from pp_jax import models
 
 NETWORK = models.lenet(10)

@@ -8,7 +8,7 @@
 Trains a victim (MNIST, LeNet), puts each defense in front of it, steals it with every attacker that applies, and shows
 for each defense the worst case, who it was, and what the plain attacker had. Writes a record per run, `worst_case.md`,
 `worst_case.png` and a self-contained `report.html` into `runs/worst_case`. Expected on MNIST ← notMNIST, 4 000 queries:
-about 86 % without a defense, and no published defense's worst case below 64 % (docs/results/worst_case.md). Times are for
+about 86 % without a defense, no published defense below 64 % (docs/results/worst_case.md). Times are for
 2 CPU cores. A killed run goes on where it stopped.
 """
 

@@ -58,7 +58,7 @@ METHODS = {
     if isinstance(value, types.FunctionType) and not method.startswith("_")
 }
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if name not in CLASSES} | METHODS
-DEFENSES = {name: cls for name, cls in CLASSES.items() if name.startswith("defenses.")}
+DEFENSES = {name: cls for name, cls in CLASSES.items() if name.startswith("defenses.") and "random" in vars(cls)}
 
 
 def _python(code):

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from pp_jax._validate import check_count
-from pp_jax.training import Recipe, Trainable, fit
+from pp_jax.training import Recipe, fit
 from pp_jax.training.predicting import predict
 
 
@@ -53,7 +53,7 @@ class Seeking:
         ValueError: for a budget below 2 or a batch size below 1.
     """
 
-    network: Trainable
+    network: Any
     recipe: Recipe
     budget: int
     batch_size: int = 500

@@ -58,7 +58,7 @@ class Novelty:
     least: jax.Array
 
     def level(self, probs: jax.Array, image: jax.Array) -> jax.Array:
-        """The level of significance of "this is of the victim's distribution", in [0, 1); low for images of another one.
+        """The p-value of "this is of the victim's distribution", in [0, 1); low for images of another one.
 
         Args:
             probs: the victim's posterior, (K,).

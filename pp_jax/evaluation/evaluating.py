@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from pp_jax import _validate
+from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
@@ -189,8 +192,58 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
     for entry in entries:
         setup.victim_of(entry)
 
-    check_setup(setup, entries, attackers)
-    rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
+
+def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[Attacker]) -> None:
+    """Refuse a budget that an attacker cannot spend on a pool, or that leaves it nothing to learn from.
+
+    Raises:
+        ValueError: naming the budget, and what it must be.
+    """
+    size = len(pool.images)
+    for attacker in attackers:
+        each = attacker.strategy.capacity(size)
+        most = attacker.copies * each
+        if not attacker.copies <= budget <= most:
+            limit = f" and at most {most:g}, as {pool.name} has {size} images" if most < math.inf else ""
+            raise ValueError(f"budget is {budget}: must be at least {attacker.copies}{limit} ({attacker.name})")
+        if attacker.learner.loss is not None and budget // attacker.copies >= each:
+            raise ValueError(
+                f"budget is {budget}: must be below {most:g}, the images of {pool.name}: {attacker.name} learns from "
+                "images that are not queried as well"
+            )
+
+
+def rehearse(
+    entries: Sequence[Entry],
+    victim: Victim,
+    presumed: Any,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    *,
+    outliers: Any = None,
+) -> None:
+    """Make every defense once without training anything, so that what cannot be made is refused before long work.
+
+    Args:
+        entries: to be made.
+        victim: its parameters may be untrained.
+        presumed: the architecture that the defender presumes of attackers.
+        classes: K.
+        image_shape: (H, W, C).
+        outliers: images of another distribution that the defender owns.
+
+    Raises:
+        ValueError: naming the entry, and what is wrong with it.
+    """
+    images = None if victim.images is None else victim.images[:8]
+    labels = None if victim.labels is None else victim.labels[:8]
+    key = jax.random.key(0)
+    defender = Defender(
+        victim.network, victim.params, images, labels, victim.recipe, classes, image_shape, presumed, key,
+        outliers=outliers, rehearsal=True,
+    )  # fmt: skip
+    for entry in entries:
+        entry.make(defender)
 
 
 def title(setup: Setup) -> str:

@@ -113,6 +113,7 @@ def _attribute(module: Any, name: str, what: str, place: str | None) -> Any:
     if place is None:
         wanted = type if what == "defense" else Attacker
         known = [word for word in known if isinstance(getattr(module, word), wanted)]
+        known += [member.name for member in attackers.STANDARD] if what == "attacker" else []
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
     raise ValueError(f"{what} is {name}: {place or 'pp_jax'} has no such name; {hint}")

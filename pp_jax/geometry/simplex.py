@@ -64,7 +64,12 @@ def keep_top(answer: jax.Array, top: jax.Array) -> jax.Array:
     cap = jnp.where(index < top, highest * (1 - _TIE_SHARE), highest)
     lowered = jnp.where(index == top, highest, jnp.minimum(answer, cap))
     # The sums differ by rounding even where nothing was lowered: only what was lowered is moved.
-    return jnp.where(index == top, lowered + jnp.sum(answer - lowered), lowered)
+    raised = lowered + jnp.sum(answer - lowered)
+    # A compiler may compute `answer` again for each use and round it otherwise. The result of a reduction it keeps: the
+    # other entries are held to the very number that the top class gets.
+    final = jnp.max(jnp.where(index == top, raised, 0))
+    cap = jnp.where(index < top, final * (1 - _TIE_SHARE), final)
+    return jnp.where(index == top, final, jnp.minimum(lowered, cap))
 
 
 def feasible(

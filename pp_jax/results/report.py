@@ -46,13 +46,13 @@ def table(records: Iterable[Record]) -> Table:
     settings = summary.settings(summary.rows(records))
     several = len(settings) > 1
     titles = [f"({number}) {setting}" if several else setting for number, setting in enumerate(settings, 1)]
-    columns = [column for column in _COLUMNS[1:] if column[0] in _IN_A_TERMINAL]
+    columns = [_SHORT.get(column[0], column) for column in _COLUMNS[1:] if column[0] in _IN_A_TERMINAL]
     lines = Table(box=box.SIMPLE_HEAD, title=Text("\n".join(titles)), caption=_SPREAD_NOTE, caption_justify="left")
     lines.pad_edge, lines.padding = False, (0, 1, 0, 0)
     for heading in [*([""] if several else []), "defense", "parameters"]:
         lines.add_column(heading, no_wrap=True)
     for heading, _ in columns:
-        lines.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=True)
+        lines.add_column(heading.replace(" ", "\n", 1), justify="right", no_wrap=heading != "by", overflow="fold")
     for number, rows in enumerate(settings.values(), 1):
         for row in rows:
             start = [f"({number})"] if several else []
@@ -199,7 +199,8 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("seeds", lambda row: str(len(row["seeds"]))),
 )
 _ON_A_PHONE = 5  # columns that a narrow screen shows
-_IN_A_TERMINAL = ("worst case %", "by", "plain %", "defender %", "mean L1", "seeds")  # 80 characters wide
+_SHORT = {"plain %": ("plain %", lambda row: _cell("plain", 100, 1)(row).partition(" ±")[0])}
+_IN_A_TERMINAL = ("worst case %", "by", "plain %", "defender %", "mean L1")  # 80 characters wide
 
 
 def _telling_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

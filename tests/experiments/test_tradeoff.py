@@ -48,5 +48,5 @@ def test_records_of_the_old_framework_are_refused_in_one_line(tmp_path, monkeypa
     config = {"attack": {"name": "knockoff", "labels": "soft"}, "defense": {"name": "mad"}, "seed": 0}
     records.write(tmp_path, kind="tradeoff", config=config, result={}, timings={})
     monkeypatch.setattr(sys, "argv", ["plot", "--runs", str(tmp_path)])
-    with pytest.raises(SystemExit, match="error: record .* was written by an older version"):
+    with pytest.raises(SystemExit, match=r"error: record .* was written by an older version"):
         plot.main()

@@ -9,35 +9,35 @@ from pp_jax import records
 
 # (defense, attacker's accuracy, defender's accuracy, mean L1) in the range that an MNIST LeNet shows.
 CELLS = [
-    ({"name": "none"}, 0.960, 0.992, 0.0),
-    ({"name": "mad", "epsilon": 0.1}, 0.951, 0.992, 0.1),
-    ({"name": "mad", "epsilon": 0.5}, 0.821, 0.992, 0.5),
-    ({"name": "mad", "epsilon": 0.99}, 0.507, 0.959, 0.98),
-    ({"name": "mad", "epsilon": 1.0}, 0.480, 0.077, 0.99),
-    ({"name": "mad", "epsilon": 1.5}, 0.128, 0.021, 1.47),
-    ({"name": "mad_argmax", "epsilon": 0.1}, 0.952, 0.992, 0.1),
-    ({"name": "mad_argmax", "epsilon": 0.5}, 0.827, 0.992, 0.5),
-    ({"name": "mad_argmax", "epsilon": 0.99}, 0.700, 0.992, 0.97),
-    ({"name": "mad_argmax", "epsilon": 1.5}, 0.425, 0.992, 1.32),
-    ({"name": "reverse_sigmoid", "beta": 0.1, "gamma": 0.2}, 0.940, 0.992, 0.35),
-    ({"name": "reverse_sigmoid", "beta": 0.5, "gamma": 0.2}, 0.830, 0.992, 0.8),
-    ({"name": "reverse_sigmoid", "beta": 1.0, "gamma": 0.2}, 0.360, 0.990, 1.28),
-    ({"name": "random_noise", "epsilon": 0.5}, 0.945, 0.992, 0.49),
-    ({"name": "random_noise", "epsilon": 0.99}, 0.901, 0.981, 0.95),
-    ({"name": "random_noise", "epsilon": 1.5}, 0.611, 0.402, 1.4),
-    ({"name": "top_k", "k": 1}, 0.938, 0.992, 0.2),
-    ({"name": "top_k", "k": 3}, 0.955, 0.992, 0.04),
+    ({"name": "no defense"}, 0.960, 0.992, 0.0),
+    ({"name": "MAD", "epsilon": 0.1}, 0.951, 0.992, 0.1),
+    ({"name": "MAD", "epsilon": 0.5}, 0.821, 0.992, 0.5),
+    ({"name": "MAD", "epsilon": 0.99}, 0.507, 0.959, 0.98),
+    ({"name": "MAD", "epsilon": 1.0}, 0.480, 0.077, 0.99),
+    ({"name": "MAD", "epsilon": 1.5}, 0.128, 0.021, 1.47),
+    ({"name": "MAD-argmax", "epsilon": 0.1}, 0.952, 0.992, 0.1),
+    ({"name": "MAD-argmax", "epsilon": 0.5}, 0.827, 0.992, 0.5),
+    ({"name": "MAD-argmax", "epsilon": 0.99}, 0.700, 0.992, 0.97),
+    ({"name": "MAD-argmax", "epsilon": 1.5}, 0.425, 0.992, 1.32),
+    ({"name": "reverse sigmoid", "beta": 0.1, "gamma": 0.2}, 0.940, 0.992, 0.35),
+    ({"name": "reverse sigmoid", "beta": 0.5, "gamma": 0.2}, 0.830, 0.992, 0.8),
+    ({"name": "reverse sigmoid", "beta": 1.0, "gamma": 0.2}, 0.360, 0.990, 1.28),
+    ({"name": "random noise", "epsilon": 0.5}, 0.945, 0.992, 0.49),
+    ({"name": "random noise", "epsilon": 0.99}, 0.901, 0.981, 0.95),
+    ({"name": "random noise", "epsilon": 1.5}, 0.611, 0.402, 1.4),
+    ({"name": "top-k", "k": 1}, 0.938, 0.992, 0.2),
+    ({"name": "top-k", "k": 3}, 0.955, 0.992, 0.04),
     ({"name": "rounding", "decimals": 0}, 0.930, 0.992, 0.21),
     ({"name": "rounding", "decimals": 2}, 0.958, 0.992, 0.01),
-    ({"name": "top_1"}, 0.937, 0.992, 0.21),
+    ({"name": "top-1"}, 0.937, 0.992, 0.21),
 ]
 
 
-def cell(defense, attacker, defender, l1, *, seed=0, pool="font_letters", labels="soft", **changes):
+def cell(defense, attacker, defender, l1, *, seed=0, pool="font_letters", by="plain", **changes):
     """Keyword arguments of `records.write` for one cell."""
     jitter = 0.012 * np.sin(7.0 * seed + 13.0 * attacker)
     spread = {"mean": l1, "p50": l1, "p90": l1 * 1.01, "p99": l1 * 1.02, "max": l1 * 1.02}
-    attack = {"name": "knockoff", "pool": pool, "budget": 5000, "epochs": 10, "model": "lenet", "labels": labels}
+    attack = {"name": by, "recovery": {}, "pool": pool, "budget": 5000, "epochs": 10, "model": "lenet"}
     result = {
         "victim_accuracy": 0.992,
         "attacker_accuracy": float(np.clip(attacker + jitter, 0, 1)),
@@ -59,7 +59,8 @@ def cell(defense, attacker, defender, l1, *, seed=0, pool="font_letters", labels
         "config": {
             "victim": {"dataset": "mnist", "model": "lenet", "train_size": 60000, "epochs": 10, "seed": 0},
             "attack": attack,
-            "defense": defense,
+            "defense": {**defense, "content": records.key(defense)},
+            "setting": "fedcba9876543210",
             "seed": seed,
         },
         "result": result | changes,

@@ -16,6 +16,7 @@ TRAINING = (*OWN, "--model", "mlp", "--epochs", "100", "--decay-every", "40")
 SWEEP = (
     *(*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp", "--seeds", "0", "1", "2"),
     *("--mad", ".5", "--mad-argmax", "--reverse-sigmoid", "1", "--random-noise", "--rounding"),
+    *("--attackers", "plain"),
 )
 CELLS = 15
 

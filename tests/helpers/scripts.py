@@ -11,7 +11,8 @@ from pp_jax import data
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
 SMALL = (
     "--victim.dataset",
     "stripes",
@@ -46,7 +47,9 @@ def prepare_stripes(folder: Path, *, name: str = "stripes") -> Path:
 def start(name, *arguments, data_dir=None, cwd=None, environment=None, **options):
     """Start a script; the process."""
     variables = {**os.environ, "TFDS_DATA_DIR": str(data_dir), "COLUMNS": "200", **(environment or {})}
-    command = [sys.executable, "-W", "error", str(EXPERIMENTS / name), *map(str, arguments)]
+    variables["PYTHONPATH"] = os.pathsep.join([*filter(None, [variables.get("PYTHONPATH")]), str(ROOT)])
+    module = f"experiments.{name.removesuffix('.py')}"
+    command = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
     return subprocess.Popen(
         command, env=variables, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
     )

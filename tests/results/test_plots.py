@@ -45,7 +45,7 @@ def test_every_mean_over_seeds_is_drawn(cells, figure):
     for axes, measure, scale in zip(panels(figure), ("defender_accuracy", "l1"), (100, 1), strict=True):
         lines = named_lines(axes)
         for row in summary.rows(cells):
-            drawn = lines["no defense" if row["defense"] == "none" else row["curve"]].get_xydata()
+            drawn = lines["no defense" if row["undefended"] else row["curve"]].get_xydata()
             expected = (scale * row[measure].mean, 100 * row["attacker_accuracy"].mean)
             assert np.isclose(drawn, expected).all(axis=1).any(), row["label"]
 
@@ -72,15 +72,27 @@ def test_whiskers_span_the_range_over_seeds_and_are_absent_for_one_seed(cells, f
 
 def test_the_figure_explains_itself(figure):
     left, right = panels(figure)
-    assert figure.subfigs[0].get_suptitle() == "mnist ← font_letters · lenet · knockoff, 5 000 queries · seeds 0, 1, 2"
+    assert figure.subfigs[0].get_suptitle() == "mnist ← font_letters · lenet · 5 000 queries · seeds 0, 1, 2"
     assert "defender's test accuracy (%)" in left.get_xlabel()
     assert "L1" in right.get_xlabel()
     for axes in (left, right):
-        assert "thief's test accuracy (%)" in axes.get_ylabel()
+        assert "worst case over attackers (%)" in axes.get_ylabel()
         assert "ideal" in [text.get_text() for text in axes.texts]
         np.testing.assert_allclose(named_lines(axes)["chance"].get_xydata()[:, 1], 10)
     legend = {text.get_text() for text in figure.subfigs[0].legends[0].texts}
     assert legend == set(named_lines(left)) >= {"no defense", "MAD", "MAD-argmax", "top-1", "chance"}
+
+
+def test_a_plain_attacker_who_gets_less_is_drawn_hollow_beside_the_worst_case(tmp_path):
+    defense = {"name": "MAD", "epsilon": 0.5}
+    for by, accuracy in (("plain", 0.4), ("partial Bayes", 0.9)):
+        made = write_all(tmp_path, cells=[(defense, accuracy, 0.99, 0.5)], by=by)
+    axes = panels(plots.tradeoff(made))[0]
+    worst = named_lines(axes)["MAD"].get_ydata()[0]
+    (plain,) = (line for line in axes.lines if line.get_label() == "_MAD, plain")
+    assert worst > 88 > 42 > plain.get_ydata()[0]
+    assert plain.get_fillstyle() == "none"
+    assert "hollow: plain attacker" in named_lines(axes)
 
 
 def test_curves_differ_in_colour_and_marker_and_line(figure):
@@ -107,9 +119,9 @@ def test_no_label_covers_another_or_leaves_its_panel(cells, columns):
 
 def test_settings_get_a_row_of_panels_each_and_one_style_a_curve(tmp_path):
     write_all(tmp_path, cells=CELLS[:10])
-    figure = plots.tradeoff(write_all(tmp_path, cells=CELLS[5:], labels="top1"))
+    figure = plots.tradeoff(write_all(tmp_path, cells=CELLS[5:], pool="notmnist"))
     assert len(figure.subfigs) == 2
-    assert "top1" in figure.subfigs[1].get_suptitle()
+    assert "notmnist" in figure.subfigs[1].get_suptitle()
     first, second = (named_lines(part.axes[0])["MAD-argmax"] for part in figure.subfigs)
     assert first.get_color() == second.get_color()
 

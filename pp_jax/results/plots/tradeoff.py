@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_UNDEFENDED = {"marker": "*", "markersize": 17, "color": "black", "linestyle": "none"}
+_UNDEFENDED: dict[str, Any] = {"marker": "*", "markersize": 17, "color": "black", "linestyle": "none"}
 _PLAIN: dict[str, Any] = {"markersize": 5, "linewidth": 0.8, "alpha": 0.55, "fillstyle": "none"}
 _SCALES = {"defender_accuracy": 100.0, "l1": 1.0}
 

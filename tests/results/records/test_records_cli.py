@@ -98,7 +98,7 @@ def test_export_says_what_it_wrote(folder, tmp_path, suffix, capsys):
         (["export", "nowhere", "--out", "t.csv"], "there is no folder nowhere"),
         (["export", "cells", "--out", "cells.txt/t.csv"], "cannot write cells.txt/t.csv"),
         (["export", "broken", "--out", "t.csv"], "is damaged"),
-        (["show", "0", "--folder", "cells"], "names in cells (0"),
+        (["show", "e", "--folder", "cells"], "names in cells (e"),
         (["show", "cells"], "begins 43 names in cells"),
         (["show", "cells/zzz"], "cells holds no record whose name begins with 'zzz'"),
         (["show", "nowhere/zzz"], "there is no folder nowhere"),

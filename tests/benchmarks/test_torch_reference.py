@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from pp_jax import MAD, BlackBox, models  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SURROGATES = ("init", "sharp")
 
 
@@ -20,18 +20,18 @@ def reference():
     """The module under test; one thread, since its tensors are tiny."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    sys.path.insert(0, str(ROOT / "experiments" / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
     import torch_reference
 
     yield torch_reference
-    sys.path.remove(str(ROOT / "experiments" / "benchmarks"))
+    sys.path.remove(str(ROOT / "benchmarks"))
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def golden():
     """The vectors made by running the published code."""
-    with np.load(Path(__file__).parent / "golden" / "mad_last_layer.npz") as file:
+    with np.load(Path(__file__).parents[1] / "golden" / "mad_last_layer.npz") as file:
         return {key: file[key] for key in file.files}
 
 

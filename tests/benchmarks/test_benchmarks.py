@@ -1,6 +1,5 @@
 """The benchmarks measure what they say: fair turns, ratios the right way up, a report that is whole."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -9,16 +8,8 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "experiments" / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {"name", "ratio", "bound", "holds", "details"}
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of the benchmarks' folder by name, as one of them imports another."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture

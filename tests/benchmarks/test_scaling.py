@@ -12,16 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-BENCHMARKS = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "benchmarks"
+BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / "benchmarks"
 CLOCKS = ("wall", "cpu")
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of the benchmarks' folder by name, as one of them imports another."""
-    sys.path.insert(0, str(BENCHMARKS))
-    yield importlib.import_module
-    sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +174,7 @@ def test_a_page_keeps_its_prose_and_refuses_a_broken_marker(tables):
 def test_the_page_of_the_project_has_a_place_for_every_table(scripts, tables, quick):
     result, _, _ = quick
     found = tables.tables(result)
-    page = (BENCHMARKS.parents[1] / "docs" / "scaling.md").read_text()
+    page = (BENCHMARKS.parent / "docs" / "scaling.md").read_text()
     assert all(f"<!-- begin: {name} -->" in page for name in found)
     assert tables.filled(page, found) != page
 
@@ -230,3 +222,12 @@ def test_tables_are_written_into_the_page(quick):
     assert "old" not in page
     assert "between\n<!-- begin: checks -->\n| larger run |" in page
     assert page.endswith("<!-- end: checks -->\nafter\n")
+
+
+def test_the_page_of_the_project_has_the_tables_of_the_numbers_that_are_kept(scripts, tables):
+    result = json.loads((BENCHMARKS / "scaling.json").read_text())
+    page = (BENCHMARKS.parent / "docs" / "scaling.md").read_text()
+    found = tables.tables(result)
+    assert tables.filled(page, found) == page
+    assert json.loads(scripts("scaling").text(result)) == result
+    assert max(map(len, scripts("scaling").text(result).splitlines())) < 20_000
