@@ -18,7 +18,8 @@ from typing import Any, Literal, get_args
 
 import tyro
 
-from experiments import common, presets
+from experiments import common
+from experiments.presets import Name, presets
 
 Attack = Literal["knockoff", "adaptive", "jbda", "jb_self", "jb_topk"]
 HEADINGS: dict[Attack, str] = {
@@ -34,7 +35,7 @@ HEADINGS: dict[Attack, str] = {
 class Config(common.Options):
     """Victims × attacks × seeds, without a defense."""
 
-    presets: tuple[presets.Name, ...] = ()
+    presets: tuple[Name, ...] = ()
     """Which victims and pools: see `python -m experiments.presets`; those of --victim and --attack by default."""
     attacks: tuple[Attack, ...] = get_args(Attack)
     """Which attacks."""
@@ -47,9 +48,9 @@ class Config(common.Options):
     folder: str = "undefended"
     """Where below `runs` the records and the table go."""
 
-    def preset(self, name: presets.Name) -> "Config":
+    def preset(self, name: Name) -> "Config":
         """The same with a preset's victim and attack; converted weights of the victim stay."""
-        found = presets.presets()[name]
+        found = presets()[name]
         victim = dataclasses.replace(found.victim, weights=self.victim.weights)
         return dataclasses.replace(self, victim=victim, attack=found.attack)
 
@@ -107,7 +108,7 @@ def run(config: Config) -> Any:
     """Compute what is missing and can be computed; the table."""
     from pp_jax.results.tables import Table, provenance, spread
 
-    known = presets.presets()
+    known = presets()
     rows, records = [], []
     for name in config.presets or (None,):
         own = config if name is None else config.preset(name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from pp_jax import _validate
+from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
