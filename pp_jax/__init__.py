@@ -1,8 +1,9 @@
 # ruff: noqa: F401
 """Steal machine-learning models through their prediction API, and make that fail, in pure JAX.
 
-`perturb(MAD(surrogate, params, epsilon), probs, images)` answers a batch of predictions so that whoever trains on the
-answers learns little; `attacks.collect` is the attacker, `BlackBox` the API between them, `metrics` the judge.
+`perturb(MAD(network, surrogate, epsilon), probs, images)` perturbs a batch of posteriors so that whoever trains on the
+responses learns little. `BlackBox` is the prediction API, `attacks.collect` queries it, and `evaluate` takes a defense
+through every attacker that applies and reports the worst case; `metrics` says what stealing gained and defending cost.
 Submodules are imported when they are first used.
 """
 

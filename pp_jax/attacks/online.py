@@ -1,4 +1,4 @@
-"""White-box evaluation: a thief that learns online while the defense sees its weights (Orekondy et al. 2020)."""
+"""White-box evaluation: an attacker that learns online while the defense sees its weights (Orekondy et al. 2020)."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ Sees = Literal["attacker", "proxy", "fixed"]
 
 
 class OnlineTheft(NamedTuple):
-    """What came of it.
+    """What it results in.
 
     Attributes:
-        params: the thief's parameters after the last batch.
-        transfer: the images asked about and the answers given, in order.
-        audit: the owner's view: the clean posteriors, (n, K).
-        deviations: of every query the angle in degrees, (n,), between the thief's last-layer gradients for the clean
-            posterior and for the answer, at the weights that it learnt from the answer with.
+        params: the stolen model's parameters after the last batch.
+        transfer: the queried images and the responses, in order.
+        audit: the defender's view: the clean posteriors, (n, K).
+        deviations: of every query the angle in degrees, (n,), between the stolen model's last-layer gradients for the
+            clean posterior and for the response, at the weights with which it learned from that response.
     """
 
     params: Params
@@ -39,7 +39,7 @@ class OnlineTheft(NamedTuple):
 
 
 class Learners(NamedTuple):
-    """Parameters and optimiser states, (params, opt_state), of the thief and of the proxy, if there is one."""
+    """Parameters and optimiser states, (params, opt_state), of the stolen model and of the proxy, if there is one."""
 
     thief: Any
     proxy: Any
@@ -57,31 +57,31 @@ def online(
     batch_size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> OnlineTheft:
-    """Steal online: ask about a batch, learn from the answers by one step, go on with the next.
+    """Steal online: query a batch, learn from the responses by one step, go on with the next.
 
     The defense's surrogate is, at every batch, the attacker's network as it is then ("attacker": perfect knowledge), a
     network trained alongside on the same responses from an initialisation of its own ("proxy": grey box), or left alone
     ("fixed").
 
     Args:
-        key: randomness of the initialisations; the thief's does not depend on `sees`.
+        key: randomness of the initialisations; the stolen model's does not depend on `sees`.
         thief: the attacker's network.
-        images: what is asked about, in this order, (n, H, W, C), uint8 or floating point in [0, 1].
+        images: what is queried, in this order, (n, H, W, C), uint8 or floating point in [0, 1].
         box: the victim and its defense; for "attacker" and "proxy" one with a field `surrogate`, such as `MAD`.
-        optimizer: of the thief and the proxy, on the mean loss of a batch. Published, a query: sgd .1/64, the same with
-            momentum .5, adam .001/64.
+        optimizer: of the stolen model and the proxy, on the mean loss of a batch. Published, a query: SGD 0.1/64, the
+            same with momentum 0.5, Adam 0.001/64.
         sees: what the defense sees.
         proxy: the network trained alongside, for "proxy" alone.
         batch_size: queries a step; the last batch may be smaller.
         progress: called with the number of queries of each batch.
 
     Returns:
-        The thief, what it was told about the n images, and what the owner saw: n queries.
+        The stolen model's parameters, the transfer set of n queries, and the defender's view of them.
 
     Raises:
         ValueError: for a batch size below 1, images of a wrong rank, dtype or range, an unknown `sees`, a defense
-            without a surrogate, a thief or proxy that is not the network whose weights the defense takes, a proxy that
-            is missing or of no use, or a thief with another number of classes than the victim.
+            without a surrogate, a network of the attacker or proxy that is not the one whose weights the defense takes,
+            a proxy that is missing or of no use, or a network with another number of classes than the victim.
 
     Source: Orekondy et al. 2020, white-box evaluation.
     """
@@ -139,7 +139,7 @@ def _seeing(box: BlackBox, learners: Learners, sees: Sees) -> BlackBox:
 
 
 def _deviation(probs: jax.Array, answer: jax.Array, logits: jax.Array) -> jax.Array:
-    """Degrees between the last-layer gradients for the clean posterior and for the answer."""
+    """Degrees between the last-layer gradients for the clean posterior and for the response."""
     p = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     return objective.deviation(probs, answer, LastLayer(p))
 
@@ -170,7 +170,7 @@ def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, se
 
 
 def _check_classes(thief: Trainable, params: Params, images: Any, box: BlackBox) -> None:
-    """Refuse a thief with another number of classes than the victim."""
+    """Refuse a network with another number of classes than the victim."""
     logits, _ = jax.eval_shape(thief.train, params, images[:1])
     probs = jax.eval_shape(box.logits_fn, box.params, images[0])
     if logits.shape[-1] != probs.shape[-1]:

@@ -1,10 +1,10 @@
 """Many thefts of one pool: all at once, some at a time, or one after another, whichever the machine does best.
 
     thefts = [sweep.Theft(BlackBox(network, victim, mad(epsilon)), *keys[seed]) for epsilon in … for seed in …]
-    for stolen in sweep.run(thefts, thief, pool, recipe, budget=10_000): …
+    for stolen in sweep.run(thefts, network, pool, recipe, budget=10_000): …
 
 What sets the thefts apart (defense, seed, initialisation) is data, so a grid of defenses × strengths × seeds trains as
-one program. Only random Knockoff is batched: an attack that chooses its queries by the answers is a loop of its own.
+one program. Only random Knockoff is batched: a strategy that chooses its queries by the responses is a loop of its own.
 """
 
 import dataclasses
@@ -26,19 +26,19 @@ from pp_jax.types import Params
 Way = Literal["vmap", "chunk", "loop"]
 """All thefts in one program, some at a time, or one after another."""
 
-# Of the memory that is free: the allocator needs some room, and so do the answers.
+# Of the memory that is free: the allocator needs some room, and so do the responses.
 _SHARE = 0.8
 _QUERIES_AT_ONCE = 1024
 
 
 class Theft(NamedTuple):
-    """One cell of a sweep: what sets it apart from the others.
+    """One run of a sweep: what sets it apart from the others.
 
     Attributes:
-        box: the victim behind the defense of this cell.
+        box: the victim behind the defense of this run.
         attack_key: randomness of the queries.
-        thief_key: randomness of the thief's initialisation and training.
-        params: where the thief starts; fresh by default.
+        thief_key: randomness of the stolen model's initialisation and training.
+        params: where the stolen model starts; fresh by default.
     """
 
     box: BlackBox
@@ -48,12 +48,12 @@ class Theft(NamedTuple):
 
 
 class Stolen(NamedTuple):
-    """What one theft came to.
+    """What one theft results in.
 
     Attributes:
-        params: of the thief.
-        rows: (budget,), what was asked about: pool[rows].
-        answers: (budget, K), what was answered.
+        params: of the stolen model.
+        rows: (budget,), what was queried: pool[rows].
+        answers: the responses, (budget, K).
     """
 
     params: Params
@@ -145,27 +145,27 @@ def run(
     tell: Callable[[str], None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Stolen]:
-    """Commit thefts by random Knockoff; each comes out as `attacks.collect` and `training.fit` alone would make it.
+    """Run thefts by random Knockoff; each comes out as `attacks.collect` and `training.fit` alone would make it.
 
-    One after another, that is exactly what is done. At once, the same random numbers are drawn; answers differ by the
-    rounding of a forward pass in another batch, at most 1e-5 where no answer sits on a tie, and parameters by what
+    One after another, that is exactly what is done. At once, the same random numbers are drawn; responses differ by the
+    rounding of a forward pass in another batch, at most 1e-5 where no response sits on a tie, and parameters by what
     training makes of that.
 
     Args:
-        thefts: the cells.
-        thief: the thief's network, as for `training.fit`.
-        pool: what is asked about, (N, H, W, C), N ≥ budget.
-        recipe: how every thief is trained.
+        thefts: the runs.
+        thief: the attacker's network, as for `training.fit`.
+        pool: what is queried, (N, H, W, C), N ≥ budget.
+        recipe: how every stolen model is trained.
         budget: queries of each.
-        top1: train on the argmax of the answers.
+        top1: train on the hard labels of the responses.
         way: how; by hardware and memory by default, see `plan`.
         memory: bytes that thefts may take on each device.
         mesh: devices, over whose axis "data" the thefts are spread.
-        tell: told the plan in words.
-        progress: told which share of all is done.
+        tell: called with the plan in words.
+        progress: called with the share of all that is done.
 
     Yields:
-        What came of each theft, in their order.
+        What each theft results in, in their order.
 
     Raises:
         ValueError: for a budget beyond the pool, thefts of which only some have `params`, or what `plan` refuses.
@@ -224,7 +224,7 @@ def _together(
     mesh: Mesh | None,
     on_epoch: Callable[[int], None],
 ) -> list[Stolen]:
-    """Several thefts as one program; images, answers and targets stay on the device."""
+    """Several thefts as one program; images, responses and targets stay on the device."""
     rows = np.stack([_rows(theft, len(pool), budget) for theft in thefts])
     answers = []
     for theft, own in zip(thefts, rows, strict=True):
@@ -245,12 +245,12 @@ def _together(
 
 
 def _rows(theft: Theft, size: int, budget: int) -> np.ndarray:
-    """What random Knockoff asks about."""
+    """What random Knockoff queries."""
     return attacks.Knockoff().init(theft.attack_key, np.empty((size, 0))).order[:budget]
 
 
 def _bytes_each(theft: Theft, thief: Any, pool: Any, recipe: training.Recipe, budget: int) -> int:
-    """What one theft takes on a device: its training, and its transfer set as rows and answers."""
+    """What one theft takes on a device: its training, and its transfer set as rows and responses."""
     image = jax.ShapeDtypeStruct(np.shape(pool)[1:], jnp.result_type(pool))
     classes = jax.eval_shape(theft.box.logits_fn, theft.box.params, image).shape[-1]
     return training.bytes_each(thief, pool, classes, recipe) + budget * 4 * (classes + 1)
