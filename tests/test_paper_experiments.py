@@ -91,23 +91,6 @@ def test_the_undefended_table_has_published_beside_obtained_and_says_what_was_no
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps  # found again, not computed again
 
 
-@pytest.mark.slow
-def test_budgets_trains_a_fresh_thief_at_each_and_draws_the_curve(data_dir, runs):
-    import budgets
-
-    config = budgets.Config(
-        size=small(), budgets=(40, 120), validation=0.25, seeds=(0, 1), runs=runs, data_dir=data_dir
-    )
-    table = budgets.run(config)
-    assert table.headings == ("defense", "40 queries", "120 queries")
-    assert [row[0] for row in table.rows[:2]] == ["no defense", "no defense, best epoch on held-out answers"]
-    assert all("±" in text for row in table.rows for text in row[1:])
-    cells = records.load_all(runs / "budgets", kind="tradeoff")
-    assert {(cell.result["queries"], cell.config["attack"]["budget"]) for cell in cells} == {(40, 40), (120, 120)}
-    assert all(cell.result["chosen_epoch"] in (1, 2) for cell in cells)
-    assert (runs / "budgets" / "budgets.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_subversion_has_twelve_attackers_two_of_whom_need_mad(runs):
     import subversion
 
@@ -175,23 +158,6 @@ def test_private_victims_have_their_epsilon_beside_them(data_dir, runs):
     assert [row[0] for row in rows] == ["no", "σ = 1", "σ = 4"]
     assert rows[0][1] == "∞"
     assert float(rows[1][1]) > float(rows[2][1]) > 0
-
-
-def test_presets_say_what_they_need_and_the_thief_of_cifar100_knows_its_superclasses(data_dir):
-    import presets
-    from thieves import attackers
-
-    everything = presets.presets()
-    assert {"mnist", "fashion_mnist", "cifar10", "cifar100", "cub200", "caltech256"} <= set(everything)
-    assert presets.missing(everything["mnist"], data_dir) == []
-    assert presets.missing(everything["cifar10"], data_dir) == [
-        "python -m pp_jax.data prepare cifar10",
-        "python -m pp_jax.data prepare cifar100",
-    ]
-    pool = data.Dataset(
-        "cifar100", "train", np.zeros((3, 32, 32, 3), np.uint8), np.array([0, 1, 4], np.int32), ("x",) * 100
-    )
-    assert attackers.hierarchy(pool).tolist() == [[4, 0], [1, 1], [0, 4]]
 
 
 def test_a_victims_weights_may_come_from_a_file_made_for_the_same_pixels(data_dir, runs, tmp_path):
