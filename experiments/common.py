@@ -193,6 +193,11 @@ class Options:
         """The trained victim, the rows, and what else `pp_jax.evaluate` takes; checked before the victim is trained."""
         from pp_jax import evaluation, records
 
+        machines = self.machines.machines()
+        if machines.ray is not None:
+            from pp_jax.evaluation import ray_cluster
+
+            ray_cluster.connect(machines.ray)  # first: a local cluster is forked, and JAX is about to start threads
         amount = {name: options[name] for name in ("equal", "at") if name in options}
         rows = evaluation.check(defenses, attackers, self.seeds, **amount)
         pool, test, recipe, owned = options.get("pool") or self.pool(), self.test(), self.attack.recipe(), self.owned()
@@ -209,7 +214,7 @@ class Options:
             "start": self.start(),
             "probe": self.probe(),
             "runs_folder": self.runs / folder,
-            "machines": self.machines.machines(),
+            "machines": machines,
         }
         arguments = {**defaults, **options}
         untrained = victims.untrained(self.victim, self.data_dir)
