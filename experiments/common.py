@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -243,7 +244,7 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {re.sub(r'^.Errno [0-9]+. ', '', str(error))}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished runs")
 
