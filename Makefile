@@ -26,14 +26,14 @@ demo: data  ## every defense against attackers who know it: table, worst_case.pn
 data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
 	$(PY) -m pp_jax.data prepare mnist font_letters
 
-test: $(VENV)/test  ## the tests, under 8 minutes on 2 cores
+test: $(VENV)/test  ## the tests, 4 to 6 minutes on 2 cores
 	$(PY) -m pytest $(WORKERS)
 
 test-slow: $(VENV)/test  ## the tests that take longer
 	$(PY) -m pytest $(WORKERS) -m slow
 
-test-exhaustive: $(VENV)/test  ## many more cases of what the tests try: a million posteriors, images of 224×224
-	$(PY) -m pytest $(WORKERS) -m exhaustive
+test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compiled as users compile: a million posteriors, 224×224
+	XLA_FLAGS= $(PY) -m pytest $(WORKERS) -m exhaustive
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -193,6 +194,11 @@ class Options:
         """The trained victim, the rows, and what else `pp_jax.evaluate` takes; checked before the victim is trained."""
         from pp_jax import evaluation, records
 
+        machines = self.machines.machines()
+        if machines.ray is not None:
+            from pp_jax.evaluation import ray_cluster
+
+            ray_cluster.connect(machines.ray)  # first: a local cluster is forked, and JAX is about to start threads
         amount = {name: options[name] for name in ("equal", "at") if name in options}
         rows = evaluation.check(defenses, attackers, self.seeds, **amount)
         pool, test, recipe, owned = options.get("pool") or self.pool(), self.test(), self.attack.recipe(), self.owned()
@@ -209,7 +215,7 @@ class Options:
             "start": self.start(),
             "probe": self.probe(),
             "runs_folder": self.runs / folder,
-            "machines": self.machines.machines(),
+            "machines": machines,
         }
         arguments = {**defaults, **options}
         untrained = victims.untrained(self.victim, self.data_dir)
@@ -238,7 +244,7 @@ def errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {re.sub(r'^.Errno [0-9]+. ', '', str(error))}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished runs")
 

@@ -6,8 +6,8 @@ Trains a victim if there is none yet (90 seconds more), but no stolen model: que
 measures the angle between the gradients of clean posterior and response, as the defender's surrogate sees them, and
 the entropy of the responses, beside that of clean posteriors of the pool and of the victim's own test images. Prints
 both tables and writes them as `responses.md`, with `angles.png` and `entropy.png`, into `runs/responses`. Expected on
-MNIST ← notMNIST, seed 0: a mean angle of 62.1° for MAD at ε = 0.99, 103.4° at 2 (docs/results/answers.md). A killed run
-goes on where it stopped.
+MNIST ← notMNIST, seed 0: a mean angle of 62.1° for MAD at ε = 0.99, 103.4° at 2 (docs/results/responses.md). A killed
+run goes on where it stopped.
 """
 
 import dataclasses

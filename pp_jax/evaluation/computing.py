@@ -34,6 +34,9 @@ def compute(
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
     found = {run: records.find(folder, run.config(setup)) for run in wanted}
+    for record in found.values():
+        if record is not None:  # its process may have been killed after the last write
+            records.discard(record.path.with_suffix(".partial"))
     missing = [run for run, record in found.items() if record is None]
     if not missing:
         return found

@@ -242,7 +242,7 @@ def test_networks_with_batch_statistics_learn_and_are_seen():
         ({"sees": "everything"}, "sees must be one of attacker, proxy, fixed, not 'everything'"),
         ({"sees": "proxy"}, "a proxy network is needed for sees='proxy' and for nothing else"),
         ({"proxy": Dense()}, "a proxy network is needed for sees='proxy' and for nothing else: sees='attacker'"),
-        ({"network": Dense(5)}, "the thief must be the network whose weights MAD takes"),
+        ({"network": Dense(5)}, "the attacker must be the network whose weights MAD takes"),
         ({"proxy": Dense(5), "sees": "proxy"}, "the proxy must be the network whose weights MAD takes"),
         ({"network": Dense(5), "sees": "fixed"}, "the thief knows 5 classes, the victim 4"),
         (

@@ -10,8 +10,8 @@ def test_online_attackers_need_a_surrogate_to_be_seen(data_dir, tmp_path):
     names = ("soft labels, SGD", "best epoch on held-out responses", "online, white box")
     config = small(subversion.Config, data_dir, tmp_path, only=names)
     table = subversion.run(config)
-    assert table.headings[1:] == ("no defense", "MAD, ε = 0.99", "MAD-argmax, ε = 0.99, keep_argmax = True",
-                                  "reverse sigmoid, β = 1")  # fmt: skip
+    mad, argmax, sigmoid = "MAD, ε = 0.99", "MAD-argmax, ε = 0.99", "reverse sigmoid, β = 1, γ = 0.2"
+    assert table.headings[1:] == ("no defense", mad, argmax, sigmoid)
     assert [row[0] for row in table.rows] == list(names)
     assert [[text == "—" for text in row[1:]] for row in table.rows] == [[False] * 4] * 2 + [[True, False, False, True]]
 

@@ -25,8 +25,8 @@ def whole_training(common, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole_sweep(common, tmp_path_factory):
-    """The folder of a sweep that nothing happens to, and what it comes to."""
+    """The folder of an evaluation that nothing happens to, and what it comes to."""
     runs = tmp_path_factory.mktemp("sweep")
-    status, text = script("tradeoff.py", "--runs", runs, *SWEEP, **common)
+    status, text = script("worst_case.py", "--runs", runs, *SWEEP, **common)
     assert status == 0, text
     return runs, swept(runs)

@@ -2,32 +2,29 @@
 
 import pytest
 
-from pp_jax import records
-from scripts import prepare_stripes
+import smallworld as small
+from pp_jax import defenses, records
+from pp_jax.evaluation import Entry, attackers, runs
+from pp_jax.training import Recipe
 
 
-@pytest.mark.slow
-def test_a_stopped_theft_goes_on_after_its_last_kept_epoch(scripts, monkeypatch, tmp_path):
-    steal, theft = scripts("steal"), scripts("thieves.theft")
-    monkeypatch.setattr(theft, "KEEP_EVERY_S", 0.0)
-    victim = steal.Victim("stripes", "mlp", epochs=2)
-    attack = steal.Attack(pool="stripes", budget=128, epochs=4, model="mlp")
-    data_dir = prepare_stripes(tmp_path / "data")
-    cells = [steal.Config(victim, attack, runs=tmp_path / name, data_dir=data_dir) for name in ("whole", "stopped")]
-    steal.compute(cells[0], folder="cells")
+def test_a_stopped_theft_goes_on_after_its_last_kept_epoch(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "KEEP_EVERY_S", 0.0)
+    setup = small.setup(recipe=Recipe(4, batch_size=32, learning_rate=0.05))
+    run = runs.Run(Entry(defenses.Rounding, decimals=1), attackers.PLAIN, 0)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    runs.compute(setup, run, whole)
 
-    def until(share):
-        def stop(done):
-            if done > share:
-                raise KeyboardInterrupt
-
-        return stop
+    def stop(share):
+        if share > 0.7:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        steal.compute(cells[1], folder="cells", progress=until(0.7))
+        runs.compute(setup, run, stopped, stop)
+    assert list(stopped.glob("*.partial"))
     shares = []
-    steal.compute(cells[1], folder="cells", progress=shares.append)
+    runs.compute(setup, run, stopped, shares.append)
     assert [share for share in shares if share > 0.1] == [pytest.approx(1.0)]  # three of four epochs were there
-    whole, stopped = (records.find(cell.runs / "cells", cell.settings()) for cell in cells)
-    assert whole.result == stopped.result
-    assert not list((tmp_path / "stopped").glob("**/*.partial"))
+    one, other = (records.find(folder, run.config(setup)) for folder in (whole, stopped))
+    assert one.result == other.result
+    assert not list(stopped.glob("*.partial"))

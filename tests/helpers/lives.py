@@ -1,4 +1,4 @@
-"""A training and a sweep of seconds, what they come to, and how to kill them while they are at work."""
+"""A training and an evaluation of seconds, what they come to, and how to kill them while they are at work."""
 
 import random
 import subprocess
@@ -10,15 +10,16 @@ import numpy as np
 from pp_jax import checkpoints, records
 from scripts import SMALL, THEFT, ended, start
 
-KILLS = 20
+KILLS = 8
 OWN = tuple(word.replace("victim.", "") for word in SMALL)
 TRAINING = (*OWN, "--model", "mlp", "--epochs", "100", "--decay-every", "40")
 SWEEP = (
-    *(*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp", "--seeds", "0", "1", "2"),
-    *("--mad", ".5", "--mad-argmax", "--reverse-sigmoid", "1", "--random-noise", "--rounding"),
-    *("--attackers", "plain"),
+    *(*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp", "--attack.learning-rate", "0.01"),
+    *("--defense", "none", "MAD(epsilon=0.5)", "Rounding(decimals=1)", "--attackers", "plain", "inversion"),
+    *("--seeds", "0", "1", "2"),
 )
-CELLS = 15
+RUNS = 12
+"""Three defenses meet the plain attacker and one of them the inversion, with three seeds each."""
 
 
 def trained(runs):
@@ -35,13 +36,13 @@ def trained(runs):
 
 
 def swept(runs):
-    """Configurations and results of all cells of a folder, and its table."""
-    folder = runs / "tradeoff"
-    cells = {cell.path.name: (cell.config, cell.result) for cell in records.load_all(folder, kind="tradeoff")}
-    assert len(cells) == CELLS
-    allowed = {".claims", "tradeoff.md", "tradeoff.png", "report.html", *cells}
+    """Configurations and results of all runs of a folder, and its table."""
+    folder = runs / "worst_case"
+    found = {run.path.name: (run.config, run.result) for run in records.load_all(folder, kind="tradeoff")}
+    assert len(found) == RUNS
+    allowed = {".claims", "worst_case.md", "worst_case.png", "report.html", *found}
     assert {path.name for path in visible(folder)} == allowed
-    return cells, (folder / "tradeoff.md").read_text("utf-8")
+    return found, (folder / "worst_case.md").read_text("utf-8")
 
 
 def visible(folder):
@@ -66,7 +67,7 @@ def kept(runs):
 
 
 def claimed(runs):
-    """Changes with every victim and every cell that a sweep begins."""
+    """Changes with every victim and every run that an evaluation begins."""
     return stamps(runs, "*/.claims/*.lock")
 
 
@@ -86,7 +87,7 @@ def killed(process, at_work, delay):
 
 
 def survive(name, options, folder, common, *, sign, longest, seed):
-    """Run a script, killed 20 times at random moments while it is at work, to its end.
+    """Run a script, killed several times at random moments while it is at work, to its end.
 
     Where it comes to its end before that, it begins anew in another folder.
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.common import AttackOptions
+from experiments.victims import VictimOptions
 from pp_jax import data
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import Raw
@@ -23,6 +25,7 @@ SMALL = (
     "--victim.learning-rate",
     "0.05",
 )
+SMALL_VICTIM = VictimOptions("stripes", "mlp", epochs=2, batch_size=32, learning_rate=0.05)
 THEFT = ("--attack.pool", "stripes", "--attack.budget", "160", "--attack.epochs", "2")
 
 
@@ -71,9 +74,5 @@ def script(name, *arguments, timeout=240, **options):
 
 def small(config, data_dir, runs, **changes):
     """A script's options for seconds: an MLP on the stripes."""
-    from experiments.common import AttackOptions
-    from experiments.victims import VictimOptions
-
-    victim = VictimOptions("stripes", "mlp", epochs=2, batch_size=32, learning_rate=0.05)
     attack = AttackOptions("stripes", budget=100, model="mlp", epochs=1)
-    return config(victim, attack, runs=runs, data_dir=data_dir, **changes)
+    return config(SMALL_VICTIM, attack, runs=runs, data_dir=data_dir, **changes)
