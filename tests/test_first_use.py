@@ -2,7 +2,8 @@
 
 import pytest
 
-from scripts import SMALL, THEFT, prepare_stripes, script
+from lives import SWEEP
+from scripts import prepare_stripes, script
 
 
 @pytest.mark.slow
@@ -12,7 +13,7 @@ def test_a_warm_second_run_compiles_nothing_new(tmp_path):
     programs = []
     for runs in ("first", "second"):
         status, text = script(
-            "tradeoff.py", "--runs", tmp_path / runs, *SMALL, *THEFT, data_dir=data_dir, environment=environment
+            "worst_case.py", "--runs", tmp_path / runs, *SWEEP, data_dir=data_dir, environment=environment
         )
         assert status == 0, text
         programs.append({path.name for path in cache.glob("*-cache")})

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def compute(
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    found = {run: records.find(folder, run.config(setup)) for run in wanted}
+    found = {run: _there(folder, run.config(setup)) for run in wanted}
     for record in found.values():
         if record is not None:  # its process may have been killed after the last write
             records.discard(record.path.with_suffix(".partial"))
@@ -59,6 +59,13 @@ def compute(
             advance(run, 1.0)
         bars.update(bar, description=title, completed=len(missing))
     return found
+
+
+def _there(folder: Path, config: Mapping[str, Any]) -> Any:
+    """A whole record, or None; a damaged one is reported by the process that redoes it, once."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, records.Damaged):
+        return records.load(folder / f"{records.key(config)}.json")
+    return None
 
 
 def _computed(

@@ -3,15 +3,17 @@
 import collections
 import json
 import os
+import resource
 import shutil
+import sys
 import time
 
 import pytest
 
-from lives import CELLS, SWEEP, TRAINING, kept, killed, swept, trained
+import sharing
+from experiments import train_victim, victims, worst_case
+from lives import RUNS, SWEEP, TRAINING, kept, killed, swept, trained
 from scripts import ended, script, start
-
-pytestmark = pytest.mark.slow
 
 BACKWARDS = """
 import datetime, itertools, time
@@ -52,6 +54,7 @@ def one_error(text):
     return text[text.index("error: ") :]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_in_training_is_one_error_and_the_same_command_goes_on(common, whole_training, tmp_path):
     full = with_start(common, tmp_path / "start", FULL.format(500_000))
     process = start("train_victim.py", "--runs", tmp_path, *TRAINING, **common)
@@ -67,22 +70,24 @@ def test_a_disk_that_fills_in_training_is_one_error_and_the_same_command_goes_on
     assert trained(tmp_path) == whole_training
 
 
-def test_a_full_disk_stops_a_sweep_before_work_and_what_it_has_stays(common, whole_sweep, tmp_path):
+@pytest.mark.slow
+def test_a_full_disk_stops_an_evaluation_before_work_and_what_it_has_stays(common, whole_sweep, tmp_path):
     runs = shutil.copytree(whole_sweep[0], tmp_path / "runs")
-    for path in sorted((runs / "tradeoff").glob("*.json"))[:3]:
+    for path in sorted((runs / "worst_case").glob("*.json"))[:3]:
         path.unlink()
     left = {path: path.read_bytes() for path in runs.rglob("*.json")}
     full = with_start(common, tmp_path / "start", FULL.format(100_000))
-    status, text = script("tradeoff.py", "--runs", runs, *SWEEP, **full)
+    status, text = script("worst_case.py", "--runs", runs, *SWEEP, **full)
     assert status == 1
     assert "its folder must be writable, with room for the whole file" in one_error(text)
     assert {path: path.read_bytes() for path in runs.rglob("*.json")} == left
-    status, text = script("tradeoff.py", "--runs", runs, *SWEEP, **common)
+    status, text = script("worst_case.py", "--runs", runs, *SWEEP, **common)
     assert status == 0, text
     assert swept(runs) == whole_sweep[1]
 
 
-@pytest.mark.parametrize(("name", "options"), [("train_victim.py", TRAINING), ("tradeoff.py", SWEEP)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), [("train_victim.py", TRAINING), ("worst_case.py", SWEEP)])
 def test_a_folder_that_cannot_be_written_is_one_error(name, options, common, tmp_path):
     (tmp_path / "file").write_text("in the way")
     status, text = script(name, "--runs", tmp_path / "file" / "runs", *options, **common)
@@ -91,6 +96,7 @@ def test_a_folder_that_cannot_be_written_is_one_error(name, options, common, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_clock_that_runs_backwards_changes_no_training_also_not_a_killed_one(common, whole_training, tmp_path):
     strange = with_start(common, tmp_path / "start", BACKWARDS)
     process = start("train_victim.py", "--runs", tmp_path / "runs", *TRAINING, **strange)
@@ -102,13 +108,15 @@ def test_a_clock_that_runs_backwards_changes_no_training_also_not_a_killed_one(c
     assert trained(tmp_path / "runs") == whole_training
 
 
-def test_a_clock_that_runs_backwards_changes_no_sweep(common, whole_sweep, tmp_path):
+@pytest.mark.slow
+def test_a_clock_that_runs_backwards_changes_no_evaluation(common, whole_sweep, tmp_path):
     strange = with_start(common, tmp_path / "start", BACKWARDS)
-    status, text = script("tradeoff.py", "--runs", tmp_path / "runs", *SWEEP, **strange)
+    status, text = script("worst_case.py", "--runs", tmp_path / "runs", *SWEEP, **strange)
     assert status == 0, text
     assert swept(tmp_path / "runs") == whole_sweep[1]
 
 
+@pytest.mark.slow
 def test_of_two_that_train_one_victim_one_trains_and_the_other_waits_and_loads(common, whole_training, tmp_path):
     processes = [start("train_victim.py", "--runs", tmp_path, *TRAINING, **common) for _ in range(2)]
     ends = [ended(process) for process in processes]
@@ -118,6 +126,7 @@ def test_of_two_that_train_one_victim_one_trains_and_the_other_waits_and_loads(c
     assert trained(tmp_path) == whole_training
 
 
+@pytest.mark.slow
 def test_one_that_waits_for_a_victim_goes_on_with_it_when_the_first_is_killed(common, whole_training, tmp_path):
     first = start("train_victim.py", "--runs", tmp_path, *TRAINING, **common)
     deadline = time.monotonic() + 120
@@ -131,16 +140,73 @@ def test_one_that_waits_for_a_victim_goes_on_with_it_when_the_first_is_killed(co
     assert trained(tmp_path) == whole_training
 
 
-def test_two_sweeps_on_one_folder_compute_each_cell_once_and_end_with_the_same_table(common, whole_sweep, tmp_path):
+@pytest.mark.slow
+def test_two_evaluations_on_one_folder_compute_each_run_once_and_end_with_the_same_table(common, whole_sweep, tmp_path):
     log = tmp_path / "writes"
     heard = with_start(common, tmp_path / "start", WRITES, WRITES=os.fspath(log))
-    processes = [start("tradeoff.py", "--runs", tmp_path / "runs", *SWEEP, **heard) for _ in range(2)]
+    processes = [start("worst_case.py", "--runs", tmp_path / "runs", *SWEEP, **heard) for _ in range(2)]
     ends = [ended(process) for process in processes]
     assert [status for status, _ in ends] == [0, 0], ends
     assert swept(tmp_path / "runs") == whole_sweep[1]
     writes = [line.split() for line in log.read_text().splitlines() if line.endswith(".json")]
     times = collections.Counter(name for _, name in writes if name != "seal.json")
-    assert len(times) == CELLS + 1  # All cells and the victim,
+    assert len(times) == RUNS + 1  # All runs and the victim,
     assert set(times.values()) == {1}  # each of them once.
     by = collections.Counter(process for process, name in writes if name != "seal.json")
-    print(f"cells by process: {sorted(by.values())}")
+    print(f"runs by process: {sorted(by.values())}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [b"", b"{", b'"attacker_accuracy": 0.'])
+def test_a_damaged_record_is_computed_again_with_one_warning(damage, common, whole_sweep, tmp_path):
+    runs = shutil.copytree(whole_sweep[0], tmp_path / "runs")
+    path = sorted((runs / "worst_case").glob("*.json"))[3]
+    text = path.read_bytes()
+    path.write_bytes(text.replace(damage, b'"attacker_accuracy": 1.', 1) if len(damage) > 1 else damage)
+    assert path.read_bytes() != text
+    status, text = script("worst_case.py", "--runs", runs, *SWEEP, warnings="default", **common)
+    assert status == 0, text
+    assert text.count("Warning") == text.count(f"{path}") == 1
+    assert swept(runs) == whole_sweep[1]
+
+
+def test_a_damaged_record_is_computed_again(tmp_path):
+    whole = sharing.results(sharing.evaluate(tmp_path))
+    path = sorted(tmp_path.glob("*.json"))[5]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=path.name) as heard:
+        again = sharing.evaluate(tmp_path)
+    assert len(heard) == 1
+    assert again.computed == [path.stem]
+    assert sharing.results(again) == whole
+
+
+@pytest.fixture
+def call(data_dir, monkeypatch):
+    """Calls the main of a script of whom no victim will be trained; what it ends with."""
+    monkeypatch.setattr(victims, "_fit", lambda *_: pytest.fail("a victim was trained"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
+
+    def ends(main, *options):
+        monkeypatch.setattr(sys, "argv", ["script", *map(str, options)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code.count("\n") == 0
+        return end.value.code
+
+    return ends
+
+
+@pytest.mark.parametrize(("script", "options"), [(train_victim, TRAINING), (worst_case, SWEEP)])
+def test_a_full_disk_and_a_folder_in_the_way_are_one_line_before_work(script, options, call, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        text = call(script.main, *options, "--runs", tmp_path / "runs")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert text.startswith("error: cannot write ")
+    assert "with room for the whole file" in text
+    assert not list(tmp_path.rglob("*.json"))
+    (tmp_path / "file").write_text("in the way")
+    assert str(tmp_path / "file") in call(script.main, *options, "--runs", tmp_path / "file")

@@ -12,7 +12,7 @@ from scripts import SMALL, THEFT, ended, start
 
 KILLS = 8
 OWN = tuple(word.replace("victim.", "") for word in SMALL)
-TRAINING = (*OWN, "--model", "mlp", "--epochs", "100", "--decay-every", "40")
+TRAINING = (*OWN, "--model", "mlp", "--epochs", "40", "--decay-every", "15")
 SWEEP = (
     *(*SMALL, "--victim.model", "mlp", *THEFT, "--attack.model", "mlp", "--attack.learning-rate", "0.01"),
     *("--defense", "none", "MAD(epsilon=0.5)", "Rounding(decimals=1)", "--attackers", "plain", "inversion"),

@@ -47,12 +47,12 @@ def prepare_stripes(folder: Path, *, name: str = "stripes") -> Path:
     return folder
 
 
-def start(name, *arguments, data_dir=None, cwd=None, environment=None, **options):
+def start(name, *arguments, data_dir=None, cwd=None, environment=None, warnings="error", **options):
     """Start a script; the process."""
     variables = {**os.environ, "TFDS_DATA_DIR": str(data_dir), "COLUMNS": "200", **(environment or {})}
     variables["PYTHONPATH"] = os.pathsep.join([*filter(None, [variables.get("PYTHONPATH")]), str(ROOT)])
     module = f"experiments.{name.removesuffix('.py')}"
-    command = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
+    command = [sys.executable, "-W", warnings, "-m", module, *map(str, arguments)]
     return subprocess.Popen(
         command, env=variables, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
     )
