@@ -276,7 +276,7 @@ def _digest(seed):
 @pytest.mark.slow
 def test_the_same_key_gives_the_same_queries_in_another_process(request):
     tests = str(request.config.rootpath / "tests")
-    paths = [tests, tests + "/attacks"]
+    paths = [tests + "/helpers", tests + "/attacks"]
     script = f"import sys; sys.path[:0] = {paths}; import test_jacobian; print(test_jacobian._digest(0))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == _digest(0) != _digest(1)

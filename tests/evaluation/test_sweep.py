@@ -166,7 +166,8 @@ def test_networks_at_once_are_those_that_fit_alone(network, recipe):
     "network",
     [
         pytest.param(models.resnet18(3, small_images=True), marks=pytest.mark.exhaustive),
-        pytest.param(models.vgg16_bn(3, image_size=32), marks=pytest.mark.slow),
+        # At full speed: in float64 and without optimisation, XLA's program for one VGG returns NaN.
+        pytest.param(models.vgg16_bn(3, image_size=32), marks=pytest.mark.exhaustive),
     ],
 )
 def test_networks_with_batch_statistics_are_trained_at_once(network):
