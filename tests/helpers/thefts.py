@@ -1,13 +1,17 @@
 """Child process of test_sweep: a sweep spread over four devices; prints how far it is from one device's."""
 
 import json
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
-import test_sweep
 
 from pp_jax import parallel, sweep, training
 from support import Linear
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
+import test_sweep
 
 
 def main():
