@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
-import test_sweep
-
 from pp_jax import parallel, sweep, training
 from support import Linear
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
+import test_sweep
 
 
 def main():
