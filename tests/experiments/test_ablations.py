@@ -6,6 +6,7 @@ from experiments import ablations
 from scripts import small
 
 
+@pytest.mark.slow
 def test_a_part_of_mad_is_changed_at_a_time(data_dir, tmp_path):
     names = ("MAD as in the paper", "G = I", "oracle: argmax-preserving")
     table = ablations.run(small(ablations.Config, data_dir, tmp_path, only=names))

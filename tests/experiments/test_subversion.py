@@ -6,6 +6,7 @@ from experiments import subversion
 from scripts import small
 
 
+@pytest.mark.slow
 def test_online_attackers_need_a_surrogate_to_be_seen(data_dir, tmp_path):
     names = ("soft labels, SGD", "best epoch on held-out responses", "online, white box")
     config = small(subversion.Config, data_dir, tmp_path, only=names)

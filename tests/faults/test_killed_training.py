@@ -18,6 +18,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(common, wh
     assert len(inside) >= KILLS
 
 
+@pytest.mark.slow
 def test_a_training_killed_once_ends_with_the_same_weights(data_dir, tmp_path):
     options = VictimOptions("stripes", "mlp", epochs=15, batch_size=32, learning_rate=0.05)
     victims.victim(options, tmp_path / "whole", data_dir)
