@@ -269,11 +269,6 @@ def known_classes(pool: Any) -> Any:
     return np.stack([np.asarray(labels.CIFAR100_COARSE_OF_FINE)[pool.labels], pool.labels], axis=1)
 
 
-def published(row: Any) -> Any:
-    """An entry as its authors report it, or None."""
-    return row.published()
-
-
 def parsed(texts: Sequence[str]) -> list[Any]:
     """Defenses from the command line."""
     from pp_jax.evaluation import named

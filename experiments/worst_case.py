@@ -55,7 +55,8 @@ def main() -> None:
         rows = common.parsed(config.defense)
         if config.published:
             given = {row.text() for row in rows}
-            rows += [row for row in map(common.published, rows) if row is not None and row.text() not in given]
+            reported = [row.published() for row in rows]
+            rows += [row for row in reported if row is not None and row.text() not in given]
         attackers = common.attacker_set(config.attackers)
         report = config.evaluate(rows, attackers, config.folder, equal=config.equal, at=config.at)
         paths = report.write(config.runs / config.folder)

@@ -1,8 +1,6 @@
 """Strict settings for every test: no silent rank promotion, no random examples; what tests of the scripts share."""
 
-import importlib
 import os
-import sys
 from pathlib import Path
 
 # Most of the tests' time is XLA's, for programs that run once: nothing is optimised, and elementwise code is emitted in
@@ -14,7 +12,7 @@ import hypothesis
 import jax
 import pytest
 
-from scripts import EXPERIMENTS, prepare_stripes
+from scripts import prepare_stripes
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
@@ -35,14 +33,6 @@ def _compiled_code_is_let_go():
     yield
     if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()
-
-
-@pytest.fixture(scope="module")
-def scripts():
-    """Imports a script of the experiments."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    yield importlib.import_module
-    sys.path.remove(str(EXPERIMENTS))
 
 
 @pytest.fixture(scope="module")
