@@ -106,8 +106,11 @@ class Raw:
         splits: (images (N, H, W, C) uint8, labels (N,) integer) by TFDS split name.
         class_names: the names that the source gives its labels; None where it gives none.
         note: what should be known about this source, one sentence; may be empty.
+        left_out: what of the source is not in the splits, and why: a phrase each, such as "2 files that are no whole
+            image (A/x.png, A/y.png)".
     """
 
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]]
     class_names: tuple[str, ...] | None = None
     note: str = ""
+    left_out: tuple[str, ...] = ()
