@@ -178,13 +178,23 @@ class QueryStrategy(Protocol[State]):
 
 
 class Detector(Protocol[State]):
-    """A watcher of one account's query stream; a score beyond its threshold is an alarm."""
+    """A watcher of one account's query stream, a pytree; a score beyond its threshold is an alarm.
+
+    Pure, so that it is jitted, scanned over queries and mapped over accounts; its memory does not grow.
+    """
 
     def init(self) -> State:
         """Return the memory before the first query."""
 
-    def update(self, state: State, image: jax.Array, probs: jax.Array) -> tuple[State, jax.Array]:
-        """Return the memory after a query and the score, a scalar."""
+    def update(self, state: State, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[State, jax.Array]:
+        """Return the memory after a query and the score, a scalar; −∞ where it cannot judge yet.
+
+        Args:
+            state: the memory before the query.
+            image: (H, W, C), uint8 or floating point in [0, 1].
+            probs: the clean posterior, (K,).
+            features: the input of the victim's last layer, (F,), or of an encoder of the defender's own.
+        """
 
 
 class Policy(Protocol):
