@@ -197,17 +197,6 @@ class Detector(Protocol[State]):
         """
 
 
-class Policy(Protocol):
-    """What the defender does about a score: to pass, perturb, throttle or block, as `actions` names it; jittable."""
-
-    @property
-    def actions(self) -> tuple[str, ...]:
-        """The decisions it chooses between, the mildest first."""
-
-    def __call__(self, score: jax.Array) -> jax.Array:
-        """Return the index into `actions`, int32, for a detector's score, a scalar."""
-
-
 class Audit(NamedTuple):
     """What the defender sees of a black box's responses and the attacker never does.
 

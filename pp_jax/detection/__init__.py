@@ -1,9 +1,10 @@
-"""Detectors: each watches one account's stream of queries and scores how much it looks like an attack."""
+"""Detectors watch one account's queries and score how much they look like an attack; policies act on scores."""
 
 from pp_jax.detection.coverage import Coverage
 from pp_jax.detection.dadd import Dadd
 from pp_jax.detection.hoda import Hoda
 from pp_jax.detection.labels import LabelMMD
+from pp_jax.detection.policy import Blocked, Policy, ProofOfWork, Throttled
 from pp_jax.detection.prada import Prada
 from pp_jax.detection.scores import Confidence, KolmogorovSmirnov, MeanPValue, PValue
 from pp_jax.detection.shapiro import shapiro
@@ -13,6 +14,7 @@ from pp_jax.detection.warning import ExtractionWarning
 from pp_jax.detection.watching import Observed, first_alarm, memory, observe, threshold, watch
 
 __all__ = [
+    "Blocked",
     "Confidence",
     "Coverage",
     "Dadd",
@@ -25,9 +27,12 @@ __all__ = [
     "Observed",
     "PValue",
     "Pixels",
+    "Policy",
     "Prada",
     "Projected",
+    "ProofOfWork",
     "Similarity",
+    "Throttled",
     "first_alarm",
     "memory",
     "observe",
