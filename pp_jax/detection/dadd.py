@@ -15,9 +15,10 @@ _SHRINKAGE = 1e-6
 
 
 class DaddState(NamedTuple):
-    """The features of the last queries and their predicted classes."""
+    """The last queries: features, features times Σ_c^½ of their predicted class, and that class."""
 
     features: Window
+    scaled: Window
     classes: jax.Array
 
 
@@ -33,13 +34,15 @@ class Dadd:
     n_c). With n_c below the number of features Σ̂_c has rank n_c − 1 and F² stays far from zero for benign accounts
     too: only the threshold's calibration tells. −∞ until the window is full.
 
-    The last trace is the sum of singular values of the centred rows times Σ_c^½, taken from an n × n matrix.
+    The last trace is the sum of singular values of the centred rows times Σ_c^½, taken from an n × n matrix. Features
+    are first projected on the d principal axes of the training features.
 
-    Memory an account: 4·(n·(F + 1) + 1) bytes.
+    Memory an account: 4·(n·(2·d + 1) + 2) bytes.
 
     Attributes:
-        means: μ_c, (K, F).
-        roots: Σ_c^½, (K, F, F).
+        axes: principal axes, (F, d).
+        means: μ_c, (K, d).
+        roots: Σ_c^½, (K, d, d).
         window: n; static.
 
     Raises:
@@ -48,6 +51,7 @@ class Dadd:
     Source: "D-ADD", AAAI 2025, arXiv 2503.12497; windows of 16 (MNIST, CIFAR-10) to 256 (CIFAR-100).
     """
 
+    axes: jax.Array
     means: jax.Array
     roots: jax.Array
     window: int = dataclasses.field(default=16, metadata={"static": True})
@@ -57,8 +61,14 @@ class Dadd:
         check_count("window", self.window, low=2)
 
     @classmethod
-    def fitted(cls, features: Any, labels: Any, *, window: int = 16) -> "Dadd":
+    def fitted(cls, features: Any, labels: Any, *, window: int = 16, components: int = 64) -> "Dadd":
         """Take μ_c and Σ_c from training features, (N, F), and their classes, (N,).
+
+        Args:
+            features: of training images.
+            labels: their classes.
+            window: n.
+            components: d, at most.
 
         Raises:
             ValueError: for a class with fewer than two images, or a window below 2.
@@ -68,23 +78,28 @@ class Dadd:
         few = int(counts.argmin())
         if counts[few] < 2:
             raise ValueError(f"every class needs at least 2 images, but class {few} has {counts[few]}")
-        groups = [rows[classes == c] for c in range(len(counts))]
+        axes = np.linalg.eigh(np.cov(rows.T))[1][:, ::-1][:, :components]
+        groups = [rows[classes == c] @ axes for c in range(len(counts))]
         roots = [_root(np.cov(group.T, bias=True)) for group in groups]
         means = [group.mean(axis=0) for group in groups]
-        return cls(jnp.asarray(np.stack(means), jnp.float32), jnp.asarray(np.stack(roots), jnp.float32), window)
+        return cls(*(jnp.asarray(part, jnp.float32) for part in (axes, np.stack(means), np.stack(roots))), window)
 
     def init(self) -> DaddState:
         """Return the memory before the first query."""
-        return DaddState(empty(self.window, (self.means.shape[1],)), jnp.zeros(self.window, jnp.int32))
+        rows = empty(self.window, (self.means.shape[1],))
+        return DaddState(rows, rows, jnp.zeros(self.window, jnp.int32))
 
     def update(
         self, state: DaddState, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[DaddState, jax.Array]:
         """Return the memory after a query and the score; see `types.Detector`."""
         del image
-        place = state.features.seen % self.window
-        classes = state.classes.at[place].set(jnp.argmax(probs).astype(jnp.int32))
-        state = DaddState(push(state.features, features), classes)
+        label = jnp.argmax(probs).astype(jnp.int32)
+        row = features.astype(jnp.float32) @ self.axes
+        classes = state.classes.at[state.features.seen % self.window].set(label)
+        # By all roots, then the one: mapped over accounts that is one product, where a choice would copy the roots.
+        scaled = jnp.einsum("d,kde->ke", row, self.roots)[label]
+        state = DaddState(push(state.features, row), push(state.scaled, scaled), classes)
         score = jax.lax.cond(state.features.full, lambda: self._distance(state), lambda: jnp.float32(-jnp.inf))
         return state, score
 
@@ -93,13 +108,12 @@ class Dadd:
         rows, classes = state.features.rows, state.classes
         together = classes[:, None] == classes[None, :]
         counts = jnp.sum(together, axis=1).astype(rows.dtype)  # n_c of each row's class
-        centred = rows - (together @ rows) / counts[:, None]
-        shifted = rows - self.means[classes]
-        roots = self.roots[classes]
         # Summed over the n_c rows of a class, ‖row − μ_c‖² is n_c (‖μ̂_c − μ_c‖² + tr Σ̂_c), and tr Σ_c comes n_c times.
-        plain = jnp.sum(shifted**2) + jnp.sum(roots**2)
-        scaled = jnp.einsum("nf,nfg->ng", centred, roots) * jnp.sqrt(counts)[:, None]
-        gram = jnp.where(together, scaled @ scaled.T, 0)
+        traces = jnp.sum(self.roots**2, axis=(1, 2))
+        plain = jnp.sum((rows - self.means[classes]) ** 2) + jnp.sum(traces[classes])
+        scaled = state.scaled.rows
+        centred = (scaled - (together @ scaled) / counts[:, None]) * jnp.sqrt(counts)[:, None]
+        gram = jnp.where(together, centred @ centred.T, 0)
         crossed = jnp.sum(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram), 0)))
         return (plain - 2 * crossed) / len(rows)
 
