@@ -82,7 +82,7 @@ class Dadd:
         groups = [rows[classes == c] @ axes for c in range(len(counts))]
         roots = [_root(np.cov(group.T, bias=True)) for group in groups]
         means = [group.mean(axis=0) for group in groups]
-        return cls(*(jnp.asarray(part, jnp.float32) for part in (axes, np.stack(means), np.stack(roots))), window)
+        return cls(_single(axes), _single(np.stack(means)), _single(np.stack(roots)), window)
 
     def init(self) -> DaddState:
         """Return the memory before the first query."""
@@ -114,8 +114,16 @@ class Dadd:
         scaled = state.scaled.rows
         centred = (scaled - (together @ scaled) / counts[:, None]) * jnp.sqrt(counts)[:, None]
         gram = jnp.where(together, centred @ centred.T, 0)
-        crossed = jnp.sum(jnp.sqrt(jnp.maximum(jnp.linalg.eigvalsh(gram), 0)))
+        values = jnp.linalg.eigvalsh(gram)
+        # Of rank below n: the root of a zero's rounding error would be large.
+        positive = values > 1e-5 * values[-1]
+        crossed = jnp.sum(jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1)), 0))
         return (plain - 2 * crossed) / len(rows)
+
+
+def _single(array: np.ndarray) -> jax.Array:
+    """In single precision."""
+    return jnp.asarray(array, jnp.float32)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import orjson
 
 HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON; the rest are binary tensors."""
-_TYPES = {
+_TYPES: dict[str, np.dtype[Any]] = {
     "UINT8": np.dtype("uint8"),
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),

@@ -77,7 +77,7 @@ def test_accounts_together_score_as_each_alone_and_in_two_parts(name):
         state, score = update(detector, state, (seen.images[row], seen.probs[row], seen.features[row]))
         assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == before
         alone.append(float(score))
-    np.testing.assert_allclose(scores(name)[1], alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scores(name)[1], alone, rtol=1e-3, atol=1e-5)
     assert not np.isnan(scores(name)).any()
     assert np.isfinite(scores(name)[:, -1]).all() or name == "prada"
 
