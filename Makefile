@@ -15,7 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAIN
 WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
-.PHONY: help demo data test test-slow test-exhaustive test-torch lint types wheel bench reference clean
+.PHONY: help demo data serve test test-slow test-exhaustive test-torch lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,6 +25,9 @@ demo: data  ## every defense against attackers who know it: table, worst_case.pn
 
 data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
 	$(PY) -m pp_jax.data prepare mnist font_letters
+
+serve: data $(VENV)/serve  ## the demo's victim behind the defended prediction service; prints a curl line that works
+	$(PY) -m experiments.serve --runs $(RUNS)
 
 test: $(VENV)/test  ## the tests, 4 to 6 minutes on 2 cores
 	$(PY) -m pytest $(WORKERS)
@@ -64,6 +67,6 @@ $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/test $(VENV)/dev $(VENV)/bench: $(VENV)/%: $(VENV)/base
+$(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/serve: $(VENV)/%: $(VENV)/base
 	$(PIP) -e '.[$*]'
 	@touch $@

@@ -81,30 +81,32 @@ class Engine:
         for size in self.sizes:
             images = np.zeros((size, *self._shape), np.float32)
             probs = None if self._look is not None else np.full((size, self._classes), 1 / self._classes, np.float32)
-            self._run(images, [""] * size, probs, watched=False)
+            self._run(images, [None] * size, probs)
 
-    def answer(
-        self, images: np.ndarray, names: Sequence[str], *, probs: np.ndarray | None = None, watched: bool = True
-    ) -> Answers:
+    def answer(self, images: np.ndarray, names: Sequence[str | None], *, probs: np.ndarray | None = None) -> Answers:
         """Answer images in their order, each for an account.
 
         Args:
             images: (B, H, W, C) float32 in [0, 1], B ≤ `largest`.
-            names: whose each is, B.
+            names: whose each is, B; nothing is remembered of None.
             probs: posteriors of these, where they come from elsewhere, (B, K).
-            watched: whether the accounts' memories change.
         """
-        return self._run(images, names, probs, watched=watched)
+        return self._run(images, names, probs)
 
-    def state(self, name: str) -> PolicyState:
+    def state(self, name: str | None) -> PolicyState:
         """What is remembered of an account."""
-        return self._accounts.get(name, self._fresh)
+        return self._fresh if name is None else self._accounts.get(name, self._fresh)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Those of which something is remembered."""
+        return tuple(self._accounts)
 
     def restore(self, name: str, state: PolicyState) -> None:
         """Remember this of an account."""
         self._accounts[name] = state
 
-    def _run(self, images: np.ndarray, names: Sequence[str], probs: np.ndarray | None, *, watched: bool) -> Answers:
+    def _run(self, images: np.ndarray, names: Sequence[str | None], probs: np.ndarray | None) -> Answers:
         count = len(images)
         size = next(size for size in self.sizes if size >= count)
         who = list(dict.fromkeys(names))
@@ -122,12 +124,11 @@ class Engine:
         found, after = _answered(
             self._look, self.sizes[0], self._params, self.policy, self._key, padded, given, places, stacked, count
         )
-        answers = Answers(*(np.asarray(column)[:count] for column in found))
-        if watched:
-            host = jax.device_get(after)
-            for place, name in enumerate(who):
-                self._accounts[name] = jax.tree.map(lambda leaf, place=place: leaf[place], host)
-        return answers
+        host = jax.device_get(after)
+        for place, name in enumerate(who):
+            if name is not None:
+                self._accounts[name] = jax.tree.map(lambda leaf, place=place: leaf[place].copy(), host)
+        return Answers(*(np.asarray(column)[:count] for column in found))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
