@@ -48,7 +48,8 @@ def read(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, n
         key: where the weights are if the file holds several, such as "state_dict_ema".
 
     Returns:
-        Tensors by name, in the order of the file, as read-only arrays of their own types and shapes.
+        Tensors by name, in the order of the file (safetensors: of the names), as read-only arrays of their own types
+        and shapes.
 
     Raises:
         ValueError: if the file is in another format (the message says in which), damaged, or holds no weights, several
@@ -109,7 +110,7 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     arrays = {}
-    for name, view in tensors:
+    for name, view in sorted(tensors, key=lambda tensor: tensor[0]):
         dtype = _supported(_SAFETENSORS.get(view["dtype"], view["dtype"]), name)
         arrays[name] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
     return arrays

@@ -69,7 +69,7 @@ def _indexed(index: Path) -> list[Path]:
     """The files that an index names, each once."""
     names = list(dict.fromkeys(_weight_map(index).values()))
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or "\\" in name:
+        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name or "\\" in name:
             raise ValueError(f"{index} names the file {name!r}: must be a name in the folder of the index")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
