@@ -39,7 +39,7 @@ test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compile
 	XLA_FLAGS= $(PY) -m pytest $(WORKERS) -m exhaustive
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
-	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py
+	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py tests/models/test_import_torch_checkpoints.py
 
 lint: $(VENV)/dev  ## ruff: lint and format; import-linter: imports point one way
 	$(VENV)/bin/ruff check .

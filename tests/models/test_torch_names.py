@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from safetensors.numpy import save_file
 
-from pp_jax import checkpoints, models
+from pp_jax import models
 from pp_jax.models import torch_names
-from pp_jax.models.__main__ import main
-from torch_files import state_code, zip_file
+from torch_files import lenet_state, state_code, zip_file
 
 NORM = ("weight", "bias", "running_mean", "running_var")
 LENET = {f"{layer}.{leaf}" for layer in ("conv1", "conv2", "fc1", "fc2") for leaf in ("weight", "bias")}
@@ -77,15 +75,6 @@ def test_names_are_those_of_pytorch(network, shape, names, count):
     found = [torch_names.torch_name(network.module, path) for path in paths]
     assert len(found) == len(set(found)) == count
     assert set(found) == names
-
-
-def lenet_state(seed=0, classes=10):
-    """A state dict of LeNet."""
-    rng = np.random.default_rng(seed)
-    shapes = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "fc1": (500, 800), "fc2": (classes, 500)}
-    state = {f"{layer}.weight": rng.normal(0, 0.05, shape) for layer, shape in shapes.items()}
-    state |= {f"{layer}.bias": rng.normal(0, 0.05, shape[0]) for layer, shape in shapes.items()}
-    return {name: array.astype(np.float32) for name, array in state.items()}
 
 
 def channels_first(state, images):
@@ -154,52 +143,3 @@ def test_missing_surplus_and_misshapen_tensors_are_named_in_one_sentence(change,
 def test_a_network_of_ones_own_has_no_names_in_pytorch():
     with pytest.raises(ValueError, match="Bottleneck must be LeNet, VGG16BN, ResNet or WRN"):
         torch_names.torch_name(models.resnet.Bottleneck(8), ("params", "conv1", "kernel"))
-
-
-def test_the_command_writes_a_checkpoint_that_says_what_it_is(lenet_file, tmp_path, capsys):
-    path, state = lenet_file
-    out = tmp_path / "new" / "weights.safetensors"
-    options = ["--mean", "0.13", "--std", "0.31"]
-    assert main(["import-torch", "--model", "lenet", str(path), "--out", str(out), *options]) == 0
-    assert "lenet, 10 classes, 431080 parameters" in capsys.readouterr().out
-    variables, metadata = checkpoints.load(out)
-    np.testing.assert_array_equal(variables["params"]["fc2"]["kernel"], state["fc2.weight"].T)
-    assert metadata | {"source_sha256": ""} == {
-        "model": "lenet", "num_classes": 10, "image_shape": [28, 28, 1], "mean": [0.13], "std": [0.31],
-        "source": "lenet.pt", "source_sha256": "",
-    }  # fmt: skip
-    assert len(metadata["source_sha256"]) == 64
-
-
-def test_the_command_reads_safetensors_and_infers_the_number_of_classes(tmp_path, capsys):
-    save_file(lenet_state(classes=7), tmp_path / "x.safetensors")
-    out = str(tmp_path / "out.safetensors")
-    assert main(["import-torch", "--model", "lenet", str(tmp_path / "x.safetensors"), "--out", out]) == 0
-    assert "lenet, 7 classes" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--model", "resnet18"], "lacks fc.bias, the last layer of ResNet"),
-        (["--model", "resnet18", "--num-classes", "10"], "it lacks bn1.running_mean"),
-        (["--model", "lenet", "--num-classes", "0"], "num_classes=0 must be at least 1"),
-        (["--model", "lenet", "--num-classes", "3"], "fc2.bias is float32[10], not float[3]"),
-        (["--model", "lenet", "--image-size", "32"], "fc1.weight is float32[500, 800], not float[500, 1250]"),
-        (["--model", "lenet", "--std", "0"], "std=(0.0,) must be positive"),
-        (["--model", "vgg16_bn", "--image-size", "64"], "image_size=64 must be 32 or 224"),
-    ],
-)
-def test_a_misfit_is_one_line(lenet_file, tmp_path, options, message, capsys):
-    out = tmp_path / "out.safetensors"
-    assert main(["import-torch", str(lenet_file[0]), "--out", str(out), *options]) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
-    assert said.count("\n") == 1
-    assert not out.exists()
-
-
-def test_an_absent_file_is_one_line(tmp_path, capsys):
-    assert main(["import-torch", "--model", "lenet", str(tmp_path / "absent.pt"), "--out", str(tmp_path / "x")]) == 1
-    assert "absent.pt" in capsys.readouterr().err
