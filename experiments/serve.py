@@ -2,8 +2,8 @@
 
     python -m experiments.serve                      # MNIST; about a minute to train the victim, the first time
 
-Trains the victim (or finds it), makes two keys, one of them trusted, fits detector and thresholds, and serves. It prints
-a `curl` line that works, the keys, and the addresses of the docs, the metrics and the status page.
+Trains the victim (or finds it), makes two keys, one of them trusted, fits detector and thresholds, and serves. It
+prints a `curl` line that works, the keys, and the addresses of the docs, the metrics and the status page.
 """
 
 import dataclasses

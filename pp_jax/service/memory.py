@@ -1,6 +1,8 @@
 """What is remembered of an account as bytes and back, without pickle."""
 
 import io
+import zipfile
+import zlib
 from typing import Any
 
 import jax
@@ -25,7 +27,7 @@ def unpacked(data: bytes, like: Any) -> Any:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             found = [archive[f"arr_{index}"] for index in range(len(archive.files))]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     wanted = [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves]
     if [(leaf.shape, leaf.dtype) for leaf in found] != wanted:
