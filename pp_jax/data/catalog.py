@@ -1,7 +1,9 @@
 """The image sets that the library can prepare: names, versions and features are TFDS's where TFDS has the set."""
 
 import difflib
+import fnmatch
 import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -224,14 +226,40 @@ def specs() -> Mapping[str, Spec]:
 
 
 def find(name: str) -> Spec:
-    """The set called `name`.
+    """The set called `name`, however `resolve` lets it be written.
 
     Raises:
         DataError: if there is none; the message names the one that was probably meant, or lists those there are.
     """
     known = specs()
-    if name in known:
-        return known[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the library can prepare {', '.join(known)}"
-    raise DataError(f"unknown data set {name!r}: {hint}")
+    plain, version = resolve(name)
+    if plain not in known:
+        close = [other for other in known if other.startswith(plain.lower())]
+        close = close or difflib.get_close_matches(plain.lower(), known, n=1)
+        hint = (
+            f"did you mean {' or '.join(map(repr, close))}?" if close else f"the library can prepare {', '.join(known)}"
+        )
+        raise DataError(f"unknown data set {name!r}: {hint}")
+    if not fnmatch.fnmatchcase(known[plain].version, version):
+        raise DataError(f"{plain} is prepared as version {known[plain].version}, not {version}: leave the version out")
+    return known[plain]
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """A set's name as the catalogue spells it, and the versions that were asked for.
+
+    TFDS's notation is understood ("mnist:3.0.1", "mnist:3.*.*", "mnist/3.0.1"), and so are other spellings of a name
+    of the catalogue ("MNIST", "FashionMNIST", "cifar-10"). A name that the catalogue lacks stays as it is.
+
+    Returns:
+        The name, and a pattern of versions; "*" where any will do.
+    """
+    found = re.search(r"[:/](\d+\.[\d*]+\.[\d*]+)$", name)
+    plain, version = (name[: found.start()], found[1]) if found else (name, "*")
+    spelt = {_letters(known): known for known in specs()}
+    return spelt.get(_letters(plain), plain), version
+
+
+def _letters(name: str) -> str:
+    """A name without what spellings differ in."""
+    return re.sub(r"[-_ ]", "", name.lower())
