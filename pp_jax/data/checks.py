@@ -1,5 +1,6 @@
 """What is checked of the arrays of a source before a set is written."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -34,7 +35,7 @@ def normalise(spec: Spec, raw: Raw, *, whole: bool) -> tuple[Raw, tuple[str, ...
         split: (_images(spec, split, images), _labels(spec, split, len(images), labels, len(class_names)))
         for split, (images, labels) in raw.splits.items()
     }
-    return Raw(splits, class_names, raw.note), _unique(class_names)
+    return dataclasses.replace(raw, splits=splits, class_names=class_names), _unique(class_names)
 
 
 def _check_counts(spec: Spec, found: dict[str, int]) -> None:
