@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from pp_jax.data import labels, remotes, sources
-from pp_jax.data.formats import cifar, folder, idx, known, mat, naming, photographs
+from pp_jax.data.formats import cifar, folder, handed_out, idx, known, mat, naming, photographs
 from pp_jax.data.sources import Source
 from pp_jax.data.spec import Shape, Spec
 from pp_jax.data.types import DataError, Raw, Track
 
 
-def _known(name: str, *, native: Callable[..., Raw], endings: str, **facts: Any) -> Spec:
+def _known(
+    name: str, *, native: Callable[..., Raw], endings: str, pictures: Callable[..., Raw] | None = None, **facts: Any
+) -> Spec:
     """A set with an official form of its own, which is also read in the other forms that people have it in."""
     forms = {key: facts[key] for key in ("shape", "accepts")}
-    read = functools.partial(known.read, native=native, endings=endings, classes=facts["class_names"], **forms)
+    read = functools.partial(
+        known.read, native=native, endings=endings, pictures=pictures, classes=facts["class_names"], **forms
+    )
     return Spec(name=name, read=read, **facts)
 
 
@@ -188,8 +192,26 @@ def _characters() -> tuple[Spec, ...]:
         _emnist("letters", 37, 88_800, 14_800),
         _emnist("digits", 10, 240_000, 40_000),
         _emnist("mnist", 10, 60_000, 10_000),
-        _npz_set("notmnist", (28, 28, 1), "Letters A–J in many typefaces, Bulatov 2011; some labels are noise."),
-        _npz_set("omniglot_28", (28, 28, 1), "Handwritten characters of many alphabets, Lake et al. 2015, MIT."),
+        _npz_set(
+            "notmnist",
+            (28, 28, 1),
+            "Letters A–J in many typefaces, Bulatov 2011; some labels are noise.",
+            pictures=handed_out.read_notmnist,
+            accepts=(
+                "notMNIST_small.tar.gz or notMNIST_large.tar.gz (or a folder of both), an .npz with images, labels and "
+                "class_names, IDX files, or a folder or archive of <class>/<image>"
+            ),
+        ),
+        _npz_set(
+            "omniglot_28",
+            (28, 28, 1),
+            "Handwritten characters of many alphabets, Lake et al. 2015, MIT.",
+            pictures=handed_out.read_omniglot,
+            accepts=(
+                "images_background.zip or images_evaluation.zip (or a folder of both) with --size 28, or an .npz with "
+                "images, labels and class_names"
+            ),
+        ),
         _font_letters(),
     )
 
@@ -220,7 +242,14 @@ def _large_photographs(terms: str) -> tuple[Spec, ...]:
     """Sets of photographs of many sizes, to be prepared with `--size 224`, say."""
     several = (None, None, 3)
     return (
-        _photographs("caltech101", "3.0.2", several, "Photographs of 101 kinds of objects, CC BY 4.0."),
+        _photographs(
+            "caltech101",
+            "3.0.2",
+            several,
+            "Photographs of 101 kinds of objects, CC BY 4.0.",
+            read=handed_out.read_caltech101,
+            accepts="101_ObjectCategories (.tar.gz or unpacked), or the caltech-101.zip around it",
+        ),
         _photographs(
             "caltech256",
             "1.0.0",

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from pp_jax.data.files import Files
+from pp_jax.data.files import Files, unpacked_name
 from pp_jax.data.formats import arrays
 from pp_jax.data.spec import Shape
 from pp_jax.data.types import DatasetCorrupt, Raw
@@ -32,7 +32,7 @@ def read(files: Files, shape: Shape, classes: tuple[str, ...] | None = None) -> 
     side = (shape[0] or 0) * (shape[1] or 0)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     left_out = []
-    for name in (name for name in files.names if name.removesuffix(".gz").endswith(".csv")):
+    for name in (name for name in files.names if unpacked_name(name).endswith(".csv")):
         where = files.where(name)
         table, label = _table(files.read(name), where, side)
         if label is None:
@@ -59,9 +59,7 @@ def read(files: Files, shape: Shape, classes: tuple[str, ...] | None = None) -> 
 
 def holds_images(files: Files, name: str) -> bool:
     """Whether a .csv file is a table of pixels, and not of names: its first row has more than a hundred columns."""
-    return (
-        name.removesuffix(".gz").endswith(".csv") and files.read(name)[:100_000].partition(b"\n")[0].count(b",") > 100
-    )
+    return unpacked_name(name).endswith(".csv") and files.read(name)[:100_000].partition(b"\n")[0].count(b",") > 100
 
 
 def _table(data: bytes, where: str, side: int) -> tuple[np.ndarray, int | None]:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from pp_jax.data.files import Files
+from pp_jax.data.files import Files, unpacked_name
 from pp_jax.data.formats import naming
 from pp_jax.data.types import DatasetCorrupt, Raw
 
@@ -77,7 +77,7 @@ def _half(files: Files, prefix: str, stems: tuple[str, ...], kind: str, set_name
     """The images or the labels of one split; None if there is no such file."""
     rank = 3 if kind == "images" else 1
     endings = tuple(f"{prefix}{stem}-{kind}{dot}idx{rank}-ubyte" for stem in stems for dot in "-.")
-    found = [name for name in files.names if name.removesuffix(".gz").endswith(endings)]
+    found = [name for name in files.names if unpacked_name(name).endswith(endings)]
     found = _own(files, [name for name in found if _before(name, endings) in ("", naming.letters(set_name))], set_name)
     contents = {hashlib.sha256(data).digest(): data for data in map(files.read, found)}
     if not contents:
@@ -95,7 +95,7 @@ def _half(files: Files, prefix: str, stems: tuple[str, ...], kind: str, set_name
 
 def _before(name: str, endings: tuple[str, ...]) -> str:
     """What a file's own name has before one of the endings, without what spellings differ in."""
-    own = PurePosixPath(name.removesuffix(".gz")).name
+    own = PurePosixPath(unpacked_name(name)).name
     return naming.letters(next((own.removesuffix(ending) for ending in endings if own.endswith(ending)), own))
 
 

@@ -28,22 +28,24 @@ _UNREAD = {
 def read(
     files: Files,
     *,
-    native: Callable[[Files], Raw] | None,
+    native: Callable[[Files], Raw],
     endings: str,
     shape: Shape,
     classes: tuple[str, ...] | None,
     accepts: str,
+    pictures: Callable[..., Raw] | None = None,
     size: int | None = None,
 ) -> Raw:
     """Read a set in the first of the forms that `files` holds.
 
     Args:
         files: the files of a folder or an archive, or one file.
-        native: reads the form that the set's authors hand out; None if that is a folder of pictures.
+        native: reads the form that the set's authors hand out.
         endings: a regular expression for the names of that form's files.
         shape: (H, W, C) of an image, as far as it is known.
         classes: the class names of the set, if they are known.
         accepts: the forms there are, for messages.
+        pictures: reads folders of pictures, with `size`; None: `folder.read`.
         size: as in `folder.read`; for pictures only.
 
     Returns:
@@ -52,7 +54,7 @@ def read(
     Raises:
         DatasetCorrupt: if no form is there, or the one that is there is damaged.
     """
-    if native is not None and _any(files, rf"{endings}(\.gz)?$"):
+    if _any(files, rf"{endings}(\.gz)?$"):
         return native(files)
     if _any(files, r"\.np[yz]$"):
         if size is not None:
@@ -62,7 +64,8 @@ def read(
     if tables and shape[2] == 1:
         return csv.read(dataclasses.replace(files, names=tables), shape, classes)
     if _any(files, rf"({'|'.join(map(re.escape, PICTURES))})$"):
-        return in_order(folder.read(files, shape[2], size), classes, files.origin)
+        found = pictures(files, size=size) if pictures else folder.read(files, shape[2], size)
+        return in_order(found, classes, files.origin)
     raise unread(files, accepts)
 
 

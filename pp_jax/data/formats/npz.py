@@ -85,13 +85,15 @@ def read(files: Files, shape: Shape = (None, None, 1), classes: tuple[str, ...] 
 
 
 def _imagenet(found: dict[str, tuple[np.ndarray, np.ndarray]]) -> Raw:
-    """The downsampled ImageNet with labels from 0, as TFDS has it."""
+    """The downsampled ImageNet with TFDS's labels, which count from 0 and are named by the classes' WordNet numbers."""
+    import tensorflow_datasets as tfds
+
+    listed = tfds.core.tfds_path("image_classification/imagenet_resized_labels.txt").read_text().split()
     note = (
-        "labels 1..1000 of the downsampled ImageNet are stored as 0..999, as in TFDS; their order is its own "
-        "(map_clsloc.txt), not that of the sorted folder names"
+        "labels 1..1000 of the downsampled ImageNet are stored as 0..999, as in TFDS; their order is its own, not that "
+        "of the sorted folder names n01440764, n01443537, …"
     )
-    splits = {split: (images, labels - 1) for split, (images, labels) in found.items()}
-    return Raw(splits, tuple(str(label) for label in range(1000)), note)
+    return Raw({split: (images, labels - 1) for split, (images, labels) in found.items()}, tuple(listed), note)
 
 
 def _split(parts: list[_Part], which: str, shape: Shape) -> tuple[np.ndarray, np.ndarray]:

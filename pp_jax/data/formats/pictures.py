@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from pp_jax.data.files import Files
 from pp_jax.data.formats import folder, known, naming
+from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -43,7 +44,7 @@ def read(files: Files, places: Mapping[str, str], classes: tuple[str, ...]) -> R
     moved = Files(files.origin, tuple(sorted(origins, key=naming.natural)), lambda place: files.read(origins[place]))
     raw = known.in_order(folder.read(moved, 3), classes, files.origin)
     others = [n for n in files.names if n not in places and PurePosixPath(n).suffix.lower() in known.PICTURES]
-    left_out = (f"{len(others)} pictures without a label ({', '.join(others[:3])}, …)",) if others else ()
+    left_out = counted(others, "picture without a label", "pictures without a label")
     lossy = any(name.lower().endswith((".jpg", ".jpeg")) for name in places)
     note = "from single pictures: the images are in class order and their ids are positions in that order" + (
         "; they were compressed as JPEG, so they are not the official pixels" if lossy else ""
