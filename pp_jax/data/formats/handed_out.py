@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from pp_jax.data.files import Files
 from pp_jax.data.formats import folder
+from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 _OMNIGLOT = re.compile(
@@ -37,10 +38,10 @@ def read_omniglot(files: Files, size: int | None = None) -> Raw:
     places = _places(files, _OMNIGLOT, place)
     if not places:
         return folder.read(files, 1, size)
-    raw = folder.read(_moved(files, places), 1, size)
+    raw = _read_at(files, places, 1, size)
     names = tuple(name.replace(".character", "/character") for name in raw.class_names or ())
     note = "the strokes are dark on light, as handed out: MNIST's are light on dark"
-    return dataclasses.replace(raw, class_names=names, note=note)
+    return dataclasses.replace(raw, class_names=names, note="; ".join(filter(None, (note, raw.note))))
 
 
 def read_notmnist(files: Files, size: int | None = None) -> Raw:
@@ -63,7 +64,8 @@ def read_notmnist(files: Files, size: int | None = None) -> Raw:
     if {name.partition("/")[0] for name in places} != {"train", "test"}:
         return folder.read(files, 1, size)
     note = "notMNIST_large is the split train, notMNIST_small the split test"
-    return dataclasses.replace(folder.read(_moved(files, places), 1, size), note=note)
+    raw = _read_at(files, places, 1, size)
+    return dataclasses.replace(raw, note="; ".join(filter(None, (note, raw.note))))
 
 
 def read_caltech101(files: Files, size: int | None = None) -> Raw:
@@ -79,11 +81,11 @@ def read_caltech101(files: Files, size: int | None = None) -> Raw:
     places = _places(files, _CALTECH, lambda found: f"{found['kind'].lower()}/{found['file']}")
     if not places:
         return folder.read(files, 3, size)
-    raw = folder.read(_moved(files, places), 3, size)
+    raw = _read_at(files, places, 3, size)
     note = "all images are in the split train, where TFDS draws 30 a class for train and leaves the others for test"
     if "background_google" in (raw.class_names or ()):
         note += "; background_google, which is no kind of object, is a class, as in TFDS"
-    return dataclasses.replace(raw, note=note)
+    return dataclasses.replace(raw, note="; ".join(filter(None, (note, raw.note))))
 
 
 def _places(files: Files, pattern: re.Pattern[str], place: Callable[[re.Match[str]], str]) -> dict[str, str]:
@@ -104,6 +106,10 @@ def _places(files: Files, pattern: re.Pattern[str], place: Callable[[re.Match[st
     return places
 
 
-def _moved(files: Files, places: Mapping[str, str]) -> Files:
-    """The files at other places."""
-    return Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name]))
+def _read_at(files: Files, places: Mapping[str, str], channels: int, size: int | None) -> Raw:
+    """An image folder of the files at other places; pictures that have none are left out."""
+    raw = folder.read(Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name])), channels, size)
+    placed = set(places.values())
+    outside = [name for name in files.names if folder.is_picture(name) and name not in placed]
+    left_out = counted(outside, "image outside the folders of the set", "images outside the folders of the set")
+    return dataclasses.replace(raw, left_out=(*raw.left_out, *left_out))
