@@ -10,7 +10,7 @@ from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 _OMNIGLOT = re.compile(
-    r"(?:^|/)images_(?P<part>background|evaluation)(?:_(?P<small>small[12]))?/"
+    r"(?:^|/)images_(?P<part>background|evaluation)(?:_small[12])?/"
     r"(?P<alphabet>[^/]+)/character(?P<number>\d+)/(?P<file>[^/]+\.png)$"
 )
 _NOTMNIST = re.compile(r"(?:^|/)notMNIST_(?P<part>large|small)/(?P<letter>[A-J])/(?P<file>[^/]+\.png)$")
@@ -21,7 +21,7 @@ def read_omniglot(files: Files, size: int | None = None) -> Raw:
     """Read `images_background/<alphabet>/characterNN/<name>.png` and `images_evaluation/…`; else any image folder.
 
     A class is one character of one alphabet. As in TFDS, background is the split "train" and evaluation "test";
-    `images_background_small1` and `…_small2` are splits of their own.
+    `images_background_small1` and `…_small2` are parts of background.
 
     Args:
         files: the files of a folder or an archive.
@@ -32,7 +32,7 @@ def read_omniglot(files: Files, size: int | None = None) -> Raw:
     """
 
     def place(found: re.Match[str]) -> str:
-        split = found["small"] or {"background": "train", "evaluation": "test"}[found["part"]]
+        split = {"background": "train", "evaluation": "test"}[found["part"]]
         return f"{split}/{found['alphabet']}.character{found['number']}/{found['file']}"
 
     places = _places(files, _OMNIGLOT, place)
@@ -89,19 +89,20 @@ def read_caltech101(files: Files, size: int | None = None) -> Raw:
 
 
 def _places(files: Files, pattern: re.Pattern[str], place: Callable[[re.Match[str]], str]) -> dict[str, str]:
-    """Where each file that fits a pattern is to be read from: its name by its new place.
+    """Where each file that fits a pattern is to be read from: its name by its new place; of two alike, the first.
 
     Raises:
-        DatasetCorrupt: if two files have one place.
+        DatasetCorrupt: if two files that differ have one place.
     """
     places: dict[str, str] = {}
     for name in files.names:
         found = pattern.search(name)
         if found is None:
             continue
-        if (there := places.setdefault(place(found), name)) != name:
+        there = places.setdefault(place(found), name)
+        if there != name and files.read(there) != files.read(name):
             raise DatasetCorrupt(
-                f"{files.origin} holds one picture twice ({there}, {name}): give one of the two folders"
+                f"{files.where(there)} and {files.where(name)} differ but have one place: give one of the folders"
             )
     return places
 
@@ -111,5 +112,7 @@ def _read_at(files: Files, places: Mapping[str, str], channels: int, size: int |
     raw = folder.read(Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name])), channels, size)
     placed = set(places.values())
     outside = [name for name in files.names if folder.is_picture(name) and name not in placed]
-    left_out = counted(outside, "image outside the folders of the set", "images outside the folders of the set")
+    left_out = counted(
+        outside, "image outside the set's folders or there twice", "images outside the set's folders or there twice"
+    )
     return dataclasses.replace(raw, left_out=(*raw.left_out, *left_out))

@@ -60,6 +60,8 @@ def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, st
         return table[path.stem]
     if naming.plain(path.parent.name) in spelt:
         return spelt[naming.plain(path.parent.name)]
+    if path.parent.name.isdecimal() and int(path.parent.name) < len(spelt):
+        return list(spelt.values())[int(path.parent.name)]
     numbered = re.fullmatch(r"\d+[_-](.+)", path.stem)
     return spelt.get(naming.plain(numbered[1])) if numbered else None
 
