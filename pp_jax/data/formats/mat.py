@@ -2,10 +2,14 @@
 
 import io
 import re
+import struct
+import warnings
+import zlib
 
 import numpy as np
 
 from pp_jax.data.files import Files
+from pp_jax.data.formats import arrays
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 ENDINGS = r"(\.mat|(^|/)(train|test|extra)\.tar)"
@@ -44,15 +48,18 @@ def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     import scipy.io
     from scipy.io.matlab import MatReadError
 
+    broken = (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, IndexError)
     try:
-        content = scipy.io.loadmat(io.BytesIO(data), variable_names=("X", "y"))
-        images, labels = content["X"], content["y"].reshape(-1)
-    except (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, IndexError) as error:
+        with warnings.catch_warnings(action="ignore"):
+            content = scipy.io.loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        images, digits = content["X"], content["y"]
+    except (*broken, zlib.error, MemoryError, OverflowError, AttributeError, struct.error) as error:
         raise DatasetCorrupt(
             f"{where} is not a whole SVHN .mat file with X and y ({error!r}): fetch it again"
         ) from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(labels):
-        raise DatasetCorrupt(f"{where}: X must be uint8 (32, 32, 3, {len(labels)}), not {images.dtype} {images.shape}")
-    if len(labels) and not 1 <= labels.min() <= labels.max() <= 10:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DatasetCorrupt(f"{where}: X must be uint8 (32, 32, 3, N), not {images.dtype} {images.shape}")
+    labels = arrays.labels(digits, images.shape[3], f"y of {where}")
+    if labels.dtype.kind != "i" or (len(labels) and not 1 <= labels.min() <= labels.max() <= 10):
         raise DatasetCorrupt(f"{where}: y must lie in 1..10, not {labels.min()}..{labels.max()}")
     return images.transpose(3, 0, 1, 2), labels % 10

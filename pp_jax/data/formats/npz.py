@@ -4,6 +4,8 @@ import dataclasses
 import io
 import math
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,7 +35,10 @@ _SPLITS = {
     "validation": "validation",
 }
 _NEEDED = "images and labels, or x_train, y_train, x_test and y_test"
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, TypeError, KeyError)
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, TypeError, KeyError),
+    *(OSError, OverflowError, struct.error, tokenize.TokenError, SyntaxError),
+)
 
 
 @dataclasses.dataclass(frozen=True)
