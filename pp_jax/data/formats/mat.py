@@ -1,15 +1,11 @@
 """MATLAB files of SVHN's cropped digits."""
 
-import io
 import re
-import struct
-import warnings
-import zlib
 
 import numpy as np
 
 from pp_jax.data.files import Files
-from pp_jax.data.formats import arrays
+from pp_jax.data.formats import arrays, mat5
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 ENDINGS = r"(\.mat|(^|/)(train|test|extra)\.tar)"
@@ -45,18 +41,11 @@ def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
             f"{where} was saved as MATLAB v7.3 (HDF5), which is not read: fetch the official file, or save X and y in "
             "MATLAB with save(…, '-v7')"
         )
-    import scipy.io
-    from scipy.io.matlab import MatReadError
-
-    broken = (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, IndexError)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            content = scipy.io.loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        content = mat5.read(data, ("X", "y"))
         images, digits = content["X"], content["y"]
-    except (*broken, zlib.error, MemoryError, OverflowError, AttributeError, struct.error) as error:
-        raise DatasetCorrupt(
-            f"{where} is not a whole SVHN .mat file with X and y ({error!r}): fetch it again"
-        ) from error
+    except (ValueError, KeyError) as error:
+        raise DatasetCorrupt(f"{where} is not a whole SVHN .mat file with X and y ({error}): fetch it again") from error
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DatasetCorrupt(f"{where}: X must be uint8 (32, 32, 3, N), not {images.dtype} {images.shape}")
     labels = arrays.labels(digits, images.shape[3], f"y of {where}")
