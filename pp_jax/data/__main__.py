@@ -8,9 +8,9 @@ from typing import Any
 
 from pp_jax.data.types import DataError
 
-_FORMATS = """PATH is a folder, a zip or tar archive (also .tar.gz, .tar.bz2, .tar.xz), or a file of: IDX files (MNIST and
-its like); CIFAR's binary version, or mosaics <split>/<class>.webp of 32x32 tiles; SVHN's .mat files; images
-<split>/<class>/<image> or <class>/<image> of any format that Pillow reads; an .npz with images, labels and class_names.
+_FORMATS = """PATH is a folder, a zip or tar archive (also .tar.gz, .tar.bz2, .tar.xz), or a file of: IDX files (MNIST
+and its like); CIFAR's binary version, or mosaics <split>/<class>.webp of 32x32 tiles; SVHN's .mat files; images
+<split>/<class>/<image> or <class>/<image> of any format that Pillow reads; an .npz of images, labels and class_names.
 The last line says what was left out of a set and why."""
 
 
@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="source", type=Path, metavar="PATH", help="file, folder or archive to read from"
     )
     prepare.add_argument("--size", type=int, help="crop and resample an image folder's images to SIZE × SIZE")
-    prepare.add_argument("--force", action="store_true", help="prepare again what is prepared already")
+    prepare.add_argument(
+        "--force", action="store_true", help="prepare again what was prepared here already (never TFDS's)"
+    )
     prepare.set_defaults(run=_prepare)
     listing = commands.add_parser("list", help="the sets that can be prepared, and those that are")
     listing.set_defaults(run=_list)

@@ -43,7 +43,7 @@ def prepare(
         source: a file, folder or archive to read from, in place of the set's own sources.
         data_dir: $TFDS_DATA_DIR, else ~/tensorflow_datasets, by default.
         size: side to which an image folder's images are cropped and resampled; None leaves them as they are.
-        force: prepare again what is prepared already.
+        force: prepare again what this library has prepared already; what TFDS prepared is never replaced.
         report: is told where the set came from and where it went, a sentence at a time.
         track: shows progress.
 
@@ -51,8 +51,9 @@ def prepare(
         The directory of the prepared set.
 
     Raises:
-        DataError: the set is unknown, no source delivers it, the source is damaged or is another set, or the data
-            directory cannot be written to. Nothing is left behind then.
+        DataError: the set is unknown, no source delivers it, the source is damaged or is another set, the data
+            directory cannot be written to, or something that this library did not write lies in the set's place.
+            Nothing is left behind then.
     """
     spec = name if isinstance(name, Spec) else catalog.find(name)
     _check_options(spec, source, size)
@@ -60,15 +61,16 @@ def prepare(
     location.make_writable(root)
     with _alone(root, spec, report) as work:
         present = location.prepared(root, spec.name)
-        if present is not None and not force:
+        if present is not None and not force and location.file_format(present) == "array_record":
             report(f"{spec.name} is prepared already in {present}")
             return present
+        final = root / spec.name / spec.version
+        location.check_replaceable(final, spec.name)
         raw, origin = _obtain(spec, source, size, work, report, track)
         raw, class_names = checks.normalise(spec, raw, whole=source is None)
         _check_space(root, raw)
         directory = store.write(spec, raw, class_names, work / "new", track)
         _finish(spec, raw, origin, directory, track)
-        final = root / spec.name / spec.version
         _swap(directory, final, work / "old")
     report("; ".join((f"prepared {spec.name}: {_counts(raw)}, from {origin} in {final}", *_remarks(raw))))
     return final
