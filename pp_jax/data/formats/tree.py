@@ -85,13 +85,16 @@ def sort(origin: str, names: Collection[str], bare: Collection[str] = ()) -> Lay
     unsorted = {"": (*strays, *root.pictures)}
     left_out: tuple[str, ...] = ()
     entries: list[tuple[str, str, str]] = []
-    if splits and others and not any(root.folders[name].has_class_folders() for name in splits):
-        raise DatasetCorrupt(
-            f"{origin} holds {_list(splits)} beside {_list(others)}: if they are all classes, put them into a folder "
-            "train; if not, put class folders into the splits"
-        )
     if splits:
         outside = [name for other in others for name in root.folders[other].all_pictures()]
+        inside = [name for split in splits for name in root.folders[split].all_pictures()]
+        if outside and (
+            len(outside) > len(inside) or not any(root.folders[split].has_class_folders() for split in splits)
+        ):
+            raise DatasetCorrupt(
+                f"{origin} holds {_list(splits)} beside {_list(others)}: if all are classes, put them into a folder "
+                "train; if not, give a folder of splits alone, as <split>/<class>/<image>"
+            )
         left_out = counted(outside, "image outside the splits", "images outside the splits")
         parts = [(split, _descend(root.folders[name], whole=False)[0]) for name, split in splits.items()]
     else:

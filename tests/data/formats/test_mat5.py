@@ -45,17 +45,14 @@ def test_numbers_may_be_stored_smaller_than_their_class():
 def test_every_truncation_is_one_error(compressed):
     data = saved(compressed, X=X, y=Y)
     for size in range(len(data)):
-        with pytest.raises((ValueError, KeyError)):
-            found = mat5.read(data[:size], ("X", "y"))
-            found["X"], found["y"]
+        with pytest.raises(DatasetCorrupt, match="not a whole SVHN"):
+            mat.read(merge("svhn", {"train_32x32.mat": data[:size]}))
 
 
-@pytest.mark.parametrize(
-    "content", [{"X": "text"}, {"X": {"a": 1}}, {"X": X * 1j}, {"X": np.array([["a", 1]], object)}]
-)
+@pytest.mark.parametrize("content", ["text", {"a": 1}, X * 1j, np.array([["a", 1]], object)])
 def test_what_is_no_array_of_real_numbers_is_refused(content):
     with pytest.raises(ValueError, match="no array of real numbers"):
-        mat5.read(saved(**content), ("X",))
+        mat5.read(saved(X=content), ("X",))
 
 
 @pytest.mark.parametrize("signature", [b"MATLAB 7.3 MAT-file", b"\x89HDF\r\n\x1a\n"])
