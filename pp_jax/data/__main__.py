@@ -82,9 +82,9 @@ def _list(options: argparse.Namespace) -> None:
     for heading in ("name", "prepared", "about"):
         rows.add_column(heading, overflow="fold")
     for name, spec in catalog.specs().items():
-        rows.add_row(name, ready[name].name if name in ready else "–", spec.about)
+        rows.add_row(name, location.standing(ready[name]) if name in ready else "–", spec.about)
     for name in sorted(set(ready) - set(catalog.specs())):
-        rows.add_row(name, ready[name].name, "prepared by TFDS")
+        rows.add_row(name, location.standing(ready[name]), "prepared by TFDS")
     console.Console().print(rows)
 
 

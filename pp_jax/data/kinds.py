@@ -17,7 +17,7 @@ def _known(
     """A set with an official form of its own, which is also read in the other forms that people have it in."""
     forms = {key: facts[key] for key in ("shape", "accepts")}
     read = functools.partial(
-        known.read, native=native, endings=endings, pictures=pictures, classes=facts["class_names"], **forms
+        known.read, name=name, native=native, endings=endings, pictures=pictures, classes=facts["class_names"], **forms
     )
     return Spec(name=name, read=read, **facts)
 
