@@ -52,6 +52,17 @@ class Files:
         except broken() as error:
             raise _damaged(self.where(name), error) from error
 
+    def text(self, name: str) -> str:
+        """The text of one file, without a byte order mark.
+
+        Raises:
+            DatasetCorrupt: if it is not UTF-8, or as `read`.
+        """
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DatasetCorrupt(f"{self.where(name)} is not text in UTF-8 ({why(error)}): convert it") from error
+
     def where(self, name: str) -> str:
         """The full name of a file, for messages."""
         return shown(self.origin if name == PurePosixPath(self.origin).name else f"{self.origin}/{name}")

@@ -177,6 +177,11 @@ def test_what_is_not_read_says_why_in_one_line(tmp_path, data, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("data", [zipped({}), zipped({"A/": b""}), tarred({})])
+def test_an_archive_may_hold_no_files(tmp_path, data):
+    assert opened(tmp_path / "a.tar", data).names == ()
+
+
 def test_zstandard_is_read_or_named(tmp_path):
     module = packed._zstd_module()
     path = tmp_path / "a.tar.zst"

@@ -120,6 +120,19 @@ def test_tiny_imagenet_without_its_annotations_says_that_val_has_no_labels():
     )
 
 
+def test_tables_are_read_by_their_whole_name_with_or_without_a_byte_order_mark():
+    tables = {"wnids.txt": b"\xef\xbb\xbfn1\r\nn2\r\n", "words.txt": b"n1\tgoldfish\n", "keywords.txt": b"n1\twrong\n"}
+    raw = read("n1/1.png", tables)
+    assert raw.class_names == ("goldfish", "n2")
+    assert raw.left_out == ("1 file that is no image (keywords.txt)",)
+
+
+@pytest.mark.parametrize("name", ["wnids.txt", "words.txt", "classes.tsv"])
+def test_a_table_that_is_no_text_is_named(name):
+    with pytest.raises(DatasetCorrupt, match=f"SET/{name} is not text in UTF-8"):
+        read("n1/1.png", {name: b"n1\tfa\xe7ade\n"})
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
