@@ -102,7 +102,8 @@ def _images(spec: Spec, split: str, images: np.ndarray) -> np.ndarray:
     )
     if not fits or images.dtype != np.uint8:
         want = "×".join("any" if side is None else str(side) for side in spec.shape)
-        cure = "; nothing is resized unasked: choose a size with --size" if spec.resizable else ""
+        resample = spec.resizable and images.ndim == 4 and images.shape[3] == spec.shape[2]
+        cure = "; nothing is resized unasked: choose a size with --size (image folders alone)" if resample else ""
         raise DatasetCorrupt(
             f"{spec.name} {split} must be uint8 images of {want}, not {images.dtype} {images.shape}{cure}"
         )
