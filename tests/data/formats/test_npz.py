@@ -1,5 +1,6 @@
 """NumPy archives under the names that Keras, MedMNIST, KMNIST and the downsampled ImageNet give their arrays."""
 
+import gzip
 import io
 import zipfile
 
@@ -63,6 +64,10 @@ def test_the_four_files_of_kmnist_are_read():
     del parts["kmnist-test-labels.npz"]
     with pytest.raises(DatasetCorrupt, match=r"of the split test in folder has no partner.*lacks the array labels"):
         npz.read(merge("folder", parts), GREY)
+
+
+def test_an_archive_may_be_packed():
+    check(npz.read(merge("folder", {"set.npz.gz": gzip.compress(packed(images=X, labels=Y))}), GREY), train=12)
 
 
 def test_plain_arrays_are_read_as_those_of_an_archive():
