@@ -215,13 +215,15 @@ def _on_ground(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     layer = image.convert("RGBA")
     if layer.getchannel("A").getextrema()[0] == 255:
         return layer.convert("RGB"), ()
-    on_white, on_black = (
-        Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
-        for ground in ("white", "black")
-    )
-    if _is_plain(on_white) and not _is_plain(on_black):
+    on_white = _laid_on("white", layer)
+    if _is_plain(on_white) and not _is_plain(on_black := _laid_on("black", layer)):
         return on_black, (ON_BLACK,)
     return on_white, (ON_WHITE,)
+
+
+def _laid_on(ground: str, layer: Image.Image) -> Image.Image:
+    """An RGBA image on a ground of one colour, as RGB."""
+    return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
 
 
 def _is_plain(image: Image.Image) -> bool:

@@ -3,6 +3,8 @@
 from collections import defaultdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pp_jax.data.formats import tree
 from pp_jax.data.types import DatasetCorrupt
@@ -71,6 +73,9 @@ def test_classes_that_resemble_splits_are_none(name):
         ("A/images/1.png", {"train": {"A": 1}}),
         ("train/dog/pug/1.png train/dog/lab/1.png train/fox/lab/1.png", {"train": {"dog": 2, "fox": 1}}),
         ("train/train/1.png train/bus/2.png test/train/3.png", {"train": {"train": 1, "bus": 1}, "test": {"train": 1}}),
+        ("train/letters/A/1.png train/letters/B/2.png test/set/A/3.png", {"train": {"A": 1, "B": 1}, "test": {"A": 1}}),
+        ("train/dog/pug/1.png train/cat/2.png test/dog/pug/3.png", {"train": {"dog": 1, "cat": 1}, "test": {"dog": 1}}),
+        ("train/A/1.png test/test/2.png", {"train": {"A": 1}}),
         ("bullet_train/1.png test_tube/2.png", {"train": {"bullet_train": 1, "test_tube": 1}}),
         ("Cat/1.png cat/2.png", {"train": {"Cat": 1, "cat": 1}}),
     ],
@@ -98,7 +103,7 @@ def test_what_can_mean_several_things_is_refused(names, message):
 def test_images_without_a_class_or_a_split_are_told():
     layout = sort("top.png set/other.png set/train/A/1.png set/train/2.png set/test/3.png set/docs/4.png")
     assert layout.unsorted == {
-        "": ("top.png", "set/other.png"),
+        "": ("set/other.png", "top.png"),
         "train": ("set/train/2.png",),
         "test": ("set/test/3.png",),
     }
@@ -107,6 +112,34 @@ def test_images_without_a_class_or_a_split_are_told():
         ("train", "A", "train/A/2.png"),
         ("train", "A", "train/A/3.png"),
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "unsorted"),
+    [
+        ("images/1.png", {"": ("images/1.png",)}),
+        ("train/1.png train/images/A/2.png", {"train": ("train/1.png",)}),
+        ("train/set/1.png train/set/A/2.png", {"train": ("train/set/1.png",)}),
+        ("train/1.png train/set/A/2.png test/3.png", {"train": ("train/1.png",), "test": ("test/3.png",)}),
+        ("train/A/1.png test/test/2.png", {"test": ("test/test/2.png",)}),
+        ("a.png set/b.png set/A/1.png", {"": ("a.png", "set/b.png")}),
+    ],
+)
+def test_images_beside_the_way_to_the_classes_are_told(names, unsorted):
+    assert sort(names).unsorted == unsorted
+
+
+@given(st.lists(st.lists(st.sampled_from(["train", "test", "images", "A", "B", "set"]), max_size=5), max_size=8))
+def test_every_image_has_a_class_or_is_told(folders):
+    names = ["/".join([*parts, f"{index}.png"]) for index, parts in enumerate(folders)]
+    try:
+        layout = sort(" ".join(names))
+    except DatasetCorrupt:
+        return
+    told = [name for found in layout.unsorted.values() for name in found]
+    outside = sum(int(phrase.split()[0]) for phrase in layout.left_out)
+    assert len(layout.entries) + len(told) + outside == len(names)
+    assert len({name for _, _, name in layout.entries} | set(told)) + outside == len(names)
 
 
 def test_folders_without_images_are_told():
