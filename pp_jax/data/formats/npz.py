@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from pp_jax.data import packed
 from pp_jax.data.files import Files, unpacked_name
 from pp_jax.data.formats import arrays, naming
 from pp_jax.data.spec import Shape
@@ -157,6 +158,8 @@ def _members(data: bytes, where: str, stem: str) -> Iterator[tuple[str, np.ndarr
         for info in archive.infolist():
             key = info.filename.removesuffix(".npy")
             wanted = _role(key, stem) is not None
+            if wanted and info.file_size > packed.limit(len(data)):
+                raise packed.too_much(f"{key} in {where}", len(data))
             with archive.open(info) as stream:
                 yield key, _array(stream, info.file_size, f"{key} in {where}") if wanted else None
 

@@ -140,6 +140,14 @@ def test_a_header_that_promises_more_than_there_is_needs_no_memory(shape):
         npz.read(merge("a", {"a.npz": archive.getvalue()}), GREY)
 
 
+def test_an_archive_that_unpacks_to_far_more_than_an_image_set_is_refused(monkeypatch):
+    monkeypatch.setattr("pp_jax.data.packed._FREE", 5000)
+    file = io.BytesIO()
+    np.savez_compressed(file, images=np.zeros((1000, 28, 28), np.uint8), labels=np.zeros(1000, int))
+    with pytest.raises(DatasetCorrupt, match="unpacks to more than"):
+        npz.read(merge("a", {"a.npz": file.getvalue()}), GREY)
+
+
 def test_nothing_is_unpickled(tmp_path):
     class Trap:
         def __reduce__(self):
