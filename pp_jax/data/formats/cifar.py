@@ -57,7 +57,7 @@ def read(files: Files, classes: tuple[str, ...]) -> Raw:
 
 
 def _binary_names(files: Files, *, fine: bool) -> dict[str, list[str]]:
-    """The official binary files of CIFAR-10, or of CIFAR-100 with its fine labels, by split; empty if there are none."""
+    """The official binary files of CIFAR-10, or of CIFAR-100, by split; empty if there are none."""
     stems = {"train": "train", "test": "test"} if fine else {"train": r"data_batch_\d", "test": "test_batch"}
     found = {split: rf"(^|/){stem}\.bin$" for split, stem in stems.items()}
     names = {split: [name for name in files.names if re.search(pattern, name)] for split, pattern in found.items()}
