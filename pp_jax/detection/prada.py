@@ -123,7 +123,7 @@ class Prada:
         mean = jnp.sum(values) / number
         spread = jnp.sqrt(jnp.sum(jnp.where(counted, values - mean, 0) ** 2) / number)
         kept = counted & (jnp.abs(values - mean) < 3 * spread)
-        return jnp.where(number > 100, 1 - shapiro(values, kept).w, state.score)
+        return jnp.where(number > 100, 1 - shapiro(values, mask=kept).w, state.score)
 
 
 def _grown(steps: jax.Array, threshold: jax.Array, d: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -21,7 +21,7 @@ class Shapiro(NamedTuple):
     p: jax.Array
 
 
-def shapiro(values: jax.Array, mask: jax.Array | None = None) -> Shapiro:
+def shapiro(values: jax.Array, *, mask: jax.Array | None = None) -> Shapiro:
     """Test whether values are a sample of some normal distribution.
 
     W = (Σ_i a_i x_(i))² / Σ_i (x_i − x̄)²

@@ -27,7 +27,7 @@ def padded(dtype):
     for row, mask, i in zip(rows, masks, cases(), strict=True):
         x = GOLDEN[f"seq{i:03d}/x"]
         row[-len(x) :], mask[-len(x) :] = x, True
-    return jax.jit(jax.vmap(shapiro))(jnp.asarray(rows, dtype), jnp.asarray(masks))
+    return jax.jit(jax.vmap(lambda x, mask: shapiro(x, mask=mask)))(jnp.asarray(rows, dtype), jnp.asarray(masks))
 
 
 @pytest.mark.parametrize(("dtype", "of_w", "of_p"), [("float64", 1e-8, 1e-6), ("float32", 1e-4, 2e-2)])
@@ -40,7 +40,7 @@ def test_w_and_p_are_those_of_royston(dtype, of_w, of_p):
 
 
 def test_fewer_than_three_values_have_no_w():
-    found = of(jnp.arange(5.0), jnp.arange(5) < 2)
+    found = of(jnp.arange(5.0), mask=jnp.arange(5) < 2)
     assert np.isnan(found.w)
     assert np.isnan(found.p)
 
