@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import as_pixels, check_count, check_random_key
 from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
 from pp_jax.training import Recipe, Trainable, fit
+from pp_jax.training.losses import supervised_by
 from pp_jax.types import LogitsFn
 
 SUBSTITUTE = Recipe(epochs=20, batch_size=64, learning_rate=0.1, momentum=0.9)
@@ -116,6 +117,7 @@ class JacobianAugmentation:
         Raises:
             ValueError: for a pool that does not hold as many images, or holds other than pixels.
         """
+        check_random_key(key)
         if len(pool) < self.seed_size:
             raise ValueError(f"the pool must hold at least seed_size={self.seed_size} images, not {len(pool)}")
         seed_key, key = jax.random.split(key)
@@ -151,7 +153,7 @@ class JacobianAugmentation:
     ) -> np.ndarray:
         """The questions of a round: train, draw, move."""
         train_key, draw_key = jax.random.split(key)
-        params = fit(train_key, self.network, images, answers, self.recipe)
+        params = fit(train_key, self.network, images, answers, self.recipe, loss=supervised_by(answers))
         drawn = _draw(draw_key, len(images), sources)
         return moved(self.move, self.network, params, images[drawn], answers[drawn], number, chunk_size=self.chunk_size)
 
@@ -197,14 +199,5 @@ def _pixels(images: Any) -> np.ndarray:
     Raises:
         ValueError: naming shape, dtype or range.
     """
-    images = np.asarray(images)
-    if images.ndim != 4:
-        raise ValueError(f"the pool must have shape (N, H, W, C), not (N, {', '.join(map(str, images.shape[1:]))})")
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / 255
-    if not jax.numpy.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"the pool must be uint8 or floating point in [0, 1], not {images.dtype}")
-    images = images.astype(np.float32)
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(f"the pool's pixels must be in [0, 1], not in [{images.min()}, {images.max()}]")
-    return images
+    images = np.asarray(as_pixels(images, "pool"))
+    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images.astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import _validate
+from pp_jax import _checks
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
@@ -157,7 +157,7 @@ def check(
     for attacker in members:
         if not isinstance(attacker, Attacker):
             raise ValueError(f"attackers has {attacker!r}: must be Attacker(…)")
-        _validate.check_recovery(attacker.recovery)
+        _checks.check_recovery(attacker.recovery)
         attacker.identity()
     names = [attacker.name for attacker in members]
     if taken := sorted({name for name in names if names.count(name) > 1}):

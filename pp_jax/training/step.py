@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pp_jax.training.augmentation import Augmentation, augmented
@@ -31,8 +32,9 @@ def check_pairs(images: Any, targets: Any) -> None:
     Raises:
         ValueError: naming both numbers.
     """
-    if len(images) != len(targets) or len(images) == 0:
-        raise ValueError(f"images and targets must be as many, at least 1: {len(images)} and {len(targets)}")
+    counts = [np.shape(array)[0] if np.ndim(array) else None for array in (images, targets)]
+    if counts[0] != counts[1] or not counts[0]:
+        raise ValueError(f"images and targets must be as many, at least 1: {counts[0]} and {counts[1]}")
 
 
 def make_step(
