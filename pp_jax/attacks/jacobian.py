@@ -118,10 +118,11 @@ class JacobianAugmentation:
             ValueError: for a pool that does not hold as many images, or holds other than pixels.
         """
         check_random_key(key)
+        pool = as_pixels(pool, "pool")
         if len(pool) < self.seed_size:
             raise ValueError(f"the pool must hold at least seed_size={self.seed_size} images, not {len(pool)}")
         seed_key, key = jax.random.split(key)
-        seeds = _pixels(pool[_draw(seed_key, len(pool), self.seed_size)])
+        seeds = _floating(pool[_draw(seed_key, len(pool), self.seed_size)])
         return JacobianState(key, 0, Round(self.seed_size, lambda: seeds), 0, (), ())
 
     def ask(self, state: JacobianState) -> np.ndarray:
@@ -193,11 +194,7 @@ def _draw(key: jax.Array, population: int, count: int) -> np.ndarray:
     return np.argsort(scores[:population], kind="stable")[:count]
 
 
-def _pixels(images: Any) -> np.ndarray:
-    """Images as float32 in [0, 1].
-
-    Raises:
-        ValueError: naming shape, dtype or range.
-    """
-    images = np.asarray(as_pixels(images, "pool"))
+def _floating(images: Any) -> np.ndarray:
+    """Pixels as float32 in [0, 1]."""
+    images = np.asarray(images)
     return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images.astype(np.float32)

@@ -97,10 +97,10 @@ def distances(probs: Any, answers: Any) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: for rows off the simplex, responses that are negative or not finite, or two shapes that differ.
     """
-    probs, answers = (jnp.asarray(_rows(rows, name)) for rows, name in ((probs, "probs"), (answers, "answers")))
     check_alike(probs, answers, ("probs", "answers"))
     check_posteriors(probs, "probs")
     check_posteriors(answers, "answers", normalised=False)
+    probs, answers = jnp.asarray(_rows(probs, "probs")), jnp.asarray(_rows(answers, "answers"))
     return {
         "l1": summary(jax.vmap(L1())(probs, answers)),
         "l2": summary(jax.vmap(L2())(probs, answers)),
