@@ -169,7 +169,7 @@ BAD_TARGETS = {
     "zeros": (0 * PROBS, "all 0"),
     "NaN": (np.where(LABELS[:, None] == 1, np.nan, PROBS), "finite: 4 of 12 rows"),
     "negative": (PROBS * [1, 1, -1], "negative: 12 of 12 rows"),
-    "of another K": (np.eye(K + 1)[LABELS], "as the network has 3 outputs"),
+    "of another K": (np.eye(K + 1)[LABELS], "as the network has 3 classes"),
     "a column": (LABELS[:, None] * 1.0, "astype(int) for labels"),
     "twice in half precision": ((2 * PROBS).astype(ml_dtypes.bfloat16), "sum to one"),
 }

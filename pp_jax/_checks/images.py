@@ -23,8 +23,8 @@ def as_images(images: Any, name: str = "images") -> Any:
     if isinstance(images, list | tuple):
         array = _bytes(array)
     if np.ndim(array) != 4 or len(array) == 0:
-        cure = "; write images[..., None] for grey ones, image[None] for a single one" if np.ndim(array) == 3 else ""
-        raise ValueError(f"{name} must have shape (B, H, W, C) with B ≥ 1, not {np.shape(array)}{cure}")
+        cure = "; write images[..., None] for grey images, image[None] for a single one" if np.ndim(array) == 3 else ""
+        raise ValueError(f"{name} must have shape (N, H, W, C) with N ≥ 1, not {np.shape(array)}{cure}")
     if array.dtype != np.uint8 and not jnp.issubdtype(array.dtype, np.floating):
         cure = f"write {name}.astype(np.uint8) for pixels up to 255, {name}.astype(np.float32) for 0 and 1"
         raise ValueError(f"{name} must be uint8 or floating point in [0, 1], not {array.dtype}; {cure}")

@@ -25,8 +25,10 @@ def as_posteriors(probs: Any, name: str = "posteriors") -> Any:
         ValueError: naming shape or dtype.
     """
     array = as_array(probs, name)
-    if np.ndim(array) != 2 or array.shape[-1] < 2 or len(array) == 0:
-        raise ValueError(f"{name} must have shape (B, K) with B ≥ 1 and K ≥ 2, not {np.shape(array)}")
+    if np.ndim(array) != 2 or array.shape[-1] < 2:
+        raise ValueError(f"{name} must have shape (B, K) with K ≥ 2, not {np.shape(array)}")
+    if len(array) == 0:
+        raise ValueError(f"{name} must be at least one, not {array.shape}")
     if not jnp.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{name} must be floating point, not {array.dtype}; write np.asarray({name}, np.float32)")
     return array
@@ -105,7 +107,7 @@ def as_targets(
         return as_labels(array, shape=shape, classes=classes, name=name)
     if own[:-1] != shape or own[-1] < 2 or (classes is not None and own[-1] != classes):
         outputs = "K" if classes is None else classes
-        known = "" if classes is None else f", as the network has {classes} outputs"
+        known = "" if classes is None else f", as the network has {classes} classes"
         cure = f"; write {name}[..., 0].astype(int) for labels" if own[-1:] == (1,) else ""
         raise ValueError(
             f"{name} have shape {own}: must be class indices {shape} or soft labels {(*shape, outputs)}{known}{cure}"

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax._checks import as_inputs, as_responses, check_random_key
+from pp_jax._checks import as_pixels, as_responses, check_random_key
 from pp_jax.serving.blackbox import API, Metered
 from pp_jax.types import QueryStrategy, TransferSet
 
@@ -40,7 +40,7 @@ def collect(
             they were paid for, and `fit` says what is wrong with them.
     """
     check_random_key(key)
-    pool, meter = as_inputs(pool, "pool"), Metered(api, budget)
+    pool, meter = as_pixels(pool, "pool"), Metered(api, budget)
     if attack.capacity(len(pool)) < budget:
         raise ValueError(
             f"the pool must be good for the budget of {budget} queries, but it holds {len(pool)} images, "

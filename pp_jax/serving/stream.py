@@ -162,10 +162,9 @@ def _run(
 def _check_options(batch_size: int, prefetch: int, mesh: Mesh | None) -> None:
     """Refuse what could not run."""
     check_count("prefetch", prefetch, low=1)
-    check_count("batch_size", batch_size, low=0)
     parallel.check_mesh(mesh)
     devices = 1 if mesh is None else mesh.shape[parallel.DATA]
-    if batch_size < 1 or batch_size % devices:
+    if isinstance(batch_size, bool) or batch_size < 1 or batch_size % devices:
         raise ValueError(
             f"batch_size must be a positive multiple of the devices that share it, {devices}, not {batch_size}"
         )

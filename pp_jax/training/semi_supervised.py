@@ -71,6 +71,8 @@ class Rotations:
 
     def classes(self, outputs: int) -> int:
         """All outputs but those that tell the turns."""
+        if outputs < _TURNS + 2:
+            raise ValueError(f"the network must have K + {_TURNS} outputs, with_outputs(K + {_TURNS}), not {outputs}")
         return outputs - _TURNS
 
     def __call__(
