@@ -396,6 +396,31 @@ def test_parameters_that_are_no_numbers_are_refused(value):
     refused(RandomNoise, value)
 
 
+def test_images_on_an_accelerator_are_looked_at_there(monkeypatch):
+    monkeypatch.setattr("pp_jax._checks.images._is_far", lambda images: True)
+    far = jnp.asarray(IMAGES)
+    np.testing.assert_array_equal(metrics.predict(NETWORK, PARAMS, far), metrics.predict(NETWORK, PARAMS, IMAGES))
+    assert f"{N} of {N} are not" in refused(metrics.predict, NETWORK, PARAMS, far + 1)
+
+
+def test_what_is_read_a_part_at_a_time_is_not_read_as_a_whole():
+    class Stored:
+        shape, dtype = IMAGES.shape, IMAGES.dtype
+
+        def __len__(self):
+            return N
+
+        def __getitem__(self, rows):
+            return IMAGES[rows]
+
+    expected = metrics.predict(NETWORK, PARAMS, IMAGES, batch_size=4)
+    np.testing.assert_array_equal(metrics.predict(NETWORK, PARAMS, Stored(), batch_size=4), expected)
+
+
+def test_rows_of_different_lengths_are_refused_in_one_line():
+    assert "inhomogeneous" in refused(metrics.predict, NETWORK, PARAMS, [[[[0.5]]], [[[0.5, 0.5]]]])
+
+
 def test_networks_that_are_traced_are_known_by_shape_alone():
     @jax.jit
     def loss(logits, targets):

@@ -7,8 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def as_array(values: Any, name: str) -> Any:
+def as_array(values: Any, name: str, *, lazy: bool = False) -> Any:
     """Arrays as they are; nested lists of numbers, and what else NumPy reads, as an array in JAX's precision.
+
+    Args:
+        values: what a user gave.
+        name: how an error calls it.
+        lazy: whether what is read a part at a time, such as an HDF5 data set, stays what it is.
 
     Raises:
         ValueError: for text, objects, or lists whose rows differ in length.
@@ -16,14 +21,12 @@ def as_array(values: Any, name: str) -> Any:
     if values is None:
         raise ValueError(f"{name} must be an array of numbers, not None")
     array = values
-    if not isinstance(values, np.ndarray | jax.Array) and not _is_lazy(values):
+    if not isinstance(values, np.ndarray | jax.Array) and not (lazy and _is_lazy(values)):
         try:
             array = np.asarray(values)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{name} must be one array of numbers, not {type(values).__name__} whose rows differ in length; write "
-                "np.stack(rows) of rows of one shape"
-            ) from error
+        except (ValueError, TypeError, RuntimeError) as error:
+            reason, kind = str(error).splitlines()[0], type(values).__name__
+            raise ValueError(f"{name} must be one array of numbers, which {kind} is not: {reason}") from error
         if is_number(array.dtype):
             array = array.astype(jnp.result_type(array))
     if not is_number(array.dtype):

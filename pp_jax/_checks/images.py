@@ -19,12 +19,12 @@ def as_images(images: Any, name: str = "images") -> Any:
     Raises:
         ValueError: naming shape or dtype.
     """
-    array = as_array(images, name)
+    array = as_array(images, name, lazy=True)
     if isinstance(images, list | tuple):
         array = _bytes(array)
     if np.ndim(array) != 4 or len(array) == 0:
         cure = "; write images[..., None] for grey images, image[None] for a single one" if np.ndim(array) == 3 else ""
-        raise ValueError(f"{name} must have shape (N, H, W, C) with N ≥ 1, not {np.shape(array)}{cure}")
+        raise ValueError(f"{name} must have shape (B, H, W, C) with B ≥ 1, not {np.shape(array)}{cure}")
     if array.dtype != np.uint8 and not jnp.issubdtype(array.dtype, np.floating):
         cure = f"write {name}.astype(np.uint8) for pixels up to 255, {name}.astype(np.float32) for 0 and 1"
         raise ValueError(f"{name} must be uint8 or floating point in [0, 1], not {array.dtype}; {cure}")
@@ -48,7 +48,7 @@ def as_inputs(inputs: Any, name: str = "images") -> Any:
     Raises:
         ValueError: naming shape, dtype, or how many rows are out of range.
     """
-    array = as_images(inputs, name) if np.ndim(inputs) == 4 else as_array(inputs, name)
+    array = as_images(inputs, name) if np.ndim(inputs) == 4 else as_array(inputs, name, lazy=True)
     if np.ndim(array) == 0 or len(array) == 0:
         raise ValueError(f"{name} must be at least one, not {np.shape(array)}")
     if np.ndim(array) == 4:

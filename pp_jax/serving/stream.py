@@ -121,7 +121,7 @@ def ask(
         return np.asarray(answers)[: batch.rows], jax.tree.map(lambda a: np.asarray(a)[: batch.rows], audit)
 
     pieces = [source] if hasattr(source, "shape") else source
-    return _run(launch, finish, ((as_array(piece, "images"),) for piece in pieces), batch_size, prefetch)
+    return _run(launch, finish, ((as_array(piece, "images", lazy=True),) for piece in pieces), batch_size, prefetch)
 
 
 def write(answers: Iterable[np.ndarray], out: Any) -> None:
@@ -179,7 +179,7 @@ def _pairs(source: Any) -> Iterator[tuple[Any, ...]]:
     """The pairs of a source, which may be one pair itself."""
     one = isinstance(source, tuple) and len(source) == 2 and all(hasattr(part, "shape") for part in source)
     for probs, images in [source] if one else source:
-        yield as_array(probs, "posteriors"), as_array(images, "images")
+        yield as_array(probs, "posteriors", lazy=True), as_array(images, "images", lazy=True)
 
 
 def _put(mesh: Mesh | None, batch: Batch) -> Iterable[jax.Array]:

@@ -333,7 +333,7 @@ def test_bad_settings_are_refused(make, message):
     ("pool", "message"),
     [
         (np.zeros((99, 2, 2, 1), np.float32), "at least seed_size=100 images, not 99"),
-        (np.zeros((100, 4), np.float32), r"pool must have shape \(N, H, W, C\) with N ≥ 1, not \(100, 4\)"),
+        (np.zeros((100, 4), np.float32), r"pool must have shape \(B, H, W, C\) with B ≥ 1, not \(100, 4\)"),
         (np.zeros((100, 2, 2, 1), np.int32), "uint8 or floating point in .0, 1., not int32"),
         (np.full((100, 2, 2, 1), 2, np.float32), "pool must be in .0, 1.: 100 of 100 are not"),
         (np.full((100, 2, 2, 1), np.nan, np.float32), "pool must be in .0, 1.: 100 of 100 are not"),
