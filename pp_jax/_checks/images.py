@@ -22,9 +22,11 @@ def as_images(images: Any, name: str = "images") -> Any:
     array = as_array(images, name, lazy=True)
     if isinstance(images, list | tuple):
         array = _bytes(array)
-    if np.ndim(array) != 4 or len(array) == 0:
-        cure = "; write images[..., None] for grey images, image[None] for a single one" if np.ndim(array) == 3 else ""
-        raise ValueError(f"{name} must have shape (B, H, W, C) with B ≥ 1, not {np.shape(array)}{cure}")
+    if len(array.shape) != 4 or len(array) == 0:
+        cure = (
+            "; write images[..., None] for grey images, image[None] for a single one" if len(array.shape) == 3 else ""
+        )
+        raise ValueError(f"{name} must have shape (B, H, W, C) with B ≥ 1, not {array.shape}{cure}")
     if array.dtype != np.uint8 and not jnp.issubdtype(array.dtype, np.floating):
         cure = f"write {name}.astype(np.uint8) for pixels up to 255, {name}.astype(np.float32) for 0 and 1"
         raise ValueError(f"{name} must be uint8 or floating point in [0, 1], not {array.dtype}; {cure}")
@@ -48,10 +50,12 @@ def as_inputs(inputs: Any, name: str = "images") -> Any:
     Raises:
         ValueError: naming shape, dtype, or how many rows are out of range.
     """
-    array = as_images(inputs, name) if np.ndim(inputs) == 4 else as_array(inputs, name, lazy=True)
-    if np.ndim(array) == 0 or len(array) == 0:
-        raise ValueError(f"{name} must be at least one, not {np.shape(array)}")
-    if np.ndim(array) == 4:
+    array = as_array(inputs, name, lazy=True)
+    if len(array.shape) == 4:
+        array = as_images(inputs, name)
+    if len(array.shape) == 0 or len(array) == 0:
+        raise ValueError(f"{name} must be at least one, not {array.shape}")
+    if len(array.shape) == 4:
         _check_range(array, name)
     else:
         check_finite(array, name)

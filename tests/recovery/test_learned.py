@@ -170,7 +170,7 @@ def test_a_recovery_sees_the_victim_through_its_answers_alone():
         (lambda a: partial_bayes(jax.random.key(0), a, chain(_mad(0.5)[0])), "responses of Chain depend on the image"),
         (
             lambda a: partial_bayes(jax.random.key(0), a, REVERSE, samples=0),
-            "samples must be a whole number of at least 1, not 0",
+            "samples must be .* at least 1, not 0",
         ),
         (lambda a: partial_bayes(jax.random.key(0), a, REVERSE, radius=0.0), "radius must be above 0"),
         (
@@ -183,7 +183,7 @@ def test_a_recovery_sees_the_victim_through_its_answers_alone():
         (lambda a: ddae(jax.random.key(0), a, _mad(0.5)[0], a), "images must be given"),
         (
             lambda a: ddae_plus(jax.random.key(0), a, REVERSE, samples=1),
-            "samples must be a whole number of at least 2, not 1",
+            "samples must be .* at least 2, not 1",
         ),
         (lambda a: ddae_plus(jax.random.key(0), a, REVERSE, concentration=0.0), "concentration must be above 0"),
         (
