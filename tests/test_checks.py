@@ -266,6 +266,10 @@ def test_what_can_mean_one_thing_alone_is_taken():
     np.testing.assert_array_equal(
         metrics.predict(NETWORK, PARAMS, whole.tolist()), metrics.predict(NETWORK, PARAMS, whole)
     )
+    for one, other in zip(
+        *(jax.tree.leaves(training.fit(KEY, NETWORK, x, LABELS, RECIPE)) for x in (whole.tolist(), whole)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
     answers = perturb(TopK(2), PROBS, IMAGES)
     np.testing.assert_array_equal(perturb(TopK(2), PROBS.tolist(), IMAGES.tolist()), answers)
     np.testing.assert_array_equal(BOX(IMAGES.tolist())[0], BOX(IMAGES)[0])

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax._checks import as_array, as_pixels, check_answers, check_count, check_random_key
+from pp_jax._checks import as_pixels, check_answers, check_count, check_random_key
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs
 from pp_jax.recovery.autoencoder import learn
@@ -153,7 +153,7 @@ def shadow_posteriors(
     Source: Chen et al., "D-DAE", S&P 2023.
     """
     check_random_key(key)
-    images, queries = as_array(images, "images"), as_pixels(queries, "queries")
+    queries = as_pixels(queries, "queries")
     check_pairs(images, targets)
     if count < 1 or len(images) < 2:
         raise ValueError(f"shadow models need at least 2 images and a count of at least 1, not {len(images)}, {count}")

@@ -159,7 +159,6 @@ def as_data(images: Any, targets: Any, unlabelled: Any, recipe: Recipe) -> tuple
     Raises:
         ValueError: naming numbers, shapes, types or a range.
     """
-    images = as_array(images, "images", lazy=True)
     check_pairs(images, targets)
     images = as_inputs(images)
     if unlabelled is None:

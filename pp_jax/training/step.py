@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from pp_jax.training.augmentation import Augmentation, augmented
@@ -32,9 +31,17 @@ def check_pairs(images: Any, targets: Any) -> None:
     Raises:
         ValueError: naming both numbers.
     """
-    counts = [np.shape(array)[0] if np.ndim(array) else None for array in (images, targets)]
+    counts = [_count(rows) for rows in (images, targets)]
     if counts[0] != counts[1] or not counts[0]:
         raise ValueError(f"images and targets must be as many, at least 1: {counts[0]} and {counts[1]}")
+
+
+def _count(rows: Any) -> int | None:
+    """How many rows there are; None of what has none."""
+    try:
+        return len(rows)
+    except TypeError:
+        return None
 
 
 def make_step(

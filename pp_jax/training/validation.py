@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._checks import as_array, as_inputs, as_targets
+from pp_jax._checks import as_inputs, as_targets
 from pp_jax.training.fitting import State
 from pp_jax.training.predicting import predict
 from pp_jax.training.step import check_pairs
@@ -35,7 +35,6 @@ class Best:
     """
 
     def __init__(self, logits_fn: LogitsFn, images: Any, targets: Any) -> None:
-        images = as_array(images, "images")
         check_pairs(images, targets)
         self._logits_fn, self._images = logits_fn, as_inputs(images)
         self._targets = np.asarray(as_targets(targets, shape=(len(images),), classes=None, normalised=False))
