@@ -359,6 +359,15 @@ def test_responses_of_an_api_are_kept_whatever_they_are_worth_and_refused_in_tra
         refused(stolen, api)
 
 
+@pytest.mark.parametrize("attack", [attacks.AdaptiveKnockoff(LABELS), attacks.jbda(NETWORK, seed_size=2)], ids=type)
+def test_strategies_that_look_at_all_classes_refuse_labels(attack):
+    def api(images):
+        return np.zeros(len(images), int)
+
+    with pytest.raises(ValueError, match=r"must be \(B, K\); for labels write"):
+        attacks.collect(KEY, attack, IMAGES, api, budget=4)
+
+
 def test_responses_that_were_cut_off_are_learnt_from_where_that_is_said():
     cut = np.where(PROBS.max(axis=1, keepdims=True) > PROBS, 0, PROBS)
     assert "sum to one" in refused(training.fit, KEY, NETWORK, IMAGES, cut, RECIPE)

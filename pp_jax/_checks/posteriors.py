@@ -162,6 +162,19 @@ def as_responses(answers: Any, count: int) -> np.ndarray:
     return array
 
 
+def check_rows(answers: Any) -> None:
+    """Refuse responses that are labels, where a strategy looks at the probabilities of all classes.
+
+    Raises:
+        ValueError: naming their shape, and what to write.
+    """
+    if np.ndim(answers) != 2:
+        raise ValueError(
+            f"answers have shape {np.shape(answers)}: must be (B, K); for labels write lambda images: "
+            "np.eye(K)[api(images)] as the API"
+        )
+
+
 def check_alike(first: Any, second: Any, names: tuple[str, str]) -> None:
     """Refuse two arrays (N, K) of different shapes, or of a rank that is not 2: nothing is broadcast.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pp_jax._checks import check_count, check_random_key
+from pp_jax._checks import check_count, check_random_key, check_rows
 from pp_jax.attacks import policy
 from pp_jax.attacks.rewards import Certainty, Diversity, Moments, Reward, no_moments, normalized_mean
 from pp_jax.training import Trainable, make_step, start
@@ -141,6 +141,7 @@ class AdaptiveKnockoff:
         """Learn from the responses (b, K) to the first b images asked about."""
         if len(answers) == 0:
             return state
+        check_rows(answers)
         thief, guesses = self._train(state.thief, images[: len(answers)], answers)
         leaves = state.asking[: len(answers)]
         values, memories, moments = self._reward(state, _finite(answers), guesses)

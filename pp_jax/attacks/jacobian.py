@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from pp_jax._checks import as_pixels, check_count, check_random_key
+from pp_jax._checks import as_pixels, check_count, check_random_key, check_rows
 from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
 from pp_jax.training import Recipe, Trainable, fit
 from pp_jax.training.losses import supervised_by
@@ -131,6 +131,7 @@ class JacobianAugmentation:
 
     def tell(self, state: JacobianState, images: Any, answers: Any) -> JacobianState:
         """Add what was answered; after the last question of a round, begin the next."""
+        check_rows(answers)
         images, answers = np.asarray(images)[: len(answers)], np.asarray(answers)
         state = state._replace(
             position=state.position + len(answers),
