@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pp_jax._checks import as_pixels, as_responses, check_random_key
 from pp_jax.serving.blackbox import API, Metered
 from pp_jax.types import QueryStrategy, TransferSet
 
@@ -33,10 +34,13 @@ def collect(
         The transfer set of exactly `budget` images and responses, on the host.
 
     Raises:
-        ValueError: for a budget below 1, or a pool too small for it (before anything is asked); if the attack has no
-            more questions, or the API returns another number of responses than it was asked for.
+        ValueError: for a budget below 1, a pool too small for it or with pixels out of range, or a seed in place of a
+            key (before anything is asked); if the attack has no more questions, or the API returns another number of
+            responses than it was asked for, or something else than rows of numbers. Their values are not judged here:
+            they were paid for, and `fit` says what is wrong with them.
     """
-    meter = Metered(api, budget)
+    check_random_key(key)
+    pool, meter = as_pixels(pool, "pool"), Metered(api, budget)
     if attack.capacity(len(pool)) < budget:
         raise ValueError(
             f"the pool must be good for the budget of {budget} queries, but it holds {len(pool)} images, "
@@ -48,9 +52,7 @@ def collect(
         images = attack.ask(state)[: meter.left]
         if len(images) == 0:
             raise ValueError(f"the attack ran out of questions after {meter.spent} of {budget} queries")
-        answers = np.asarray(meter(images))
-        if len(answers) != len(images):
-            raise ValueError(f"the API must answer every image: {len(images)} asked, {len(answers)} answered")
+        answers = as_responses(meter(images), len(images))
         state = attack.tell(state, images, answers)
         asked.append(np.asarray(images))
         told.append(answers)

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import _validate
+from pp_jax import _checks
+from pp_jax._checks import as_labels, check_count
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
@@ -83,6 +84,10 @@ def evaluate(
     """
     folder = Path(runs_folder)
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
+    for seed in seeds:
+        check_count("each of seeds", seed, low=0)
+    check_count("budget", budget, low=0)
+    seeds, budget = [int(seed) for seed in seeds], int(budget)
     entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
@@ -157,7 +162,7 @@ def check(
     for attacker in members:
         if not isinstance(attacker, Attacker):
             raise ValueError(f"attackers has {attacker!r}: must be Attacker(…)")
-        _validate.check_recovery(attacker.recovery)
+        _checks.check_recovery(attacker.recovery)
         attacker.identity()
     names = [attacker.name for attacker in members]
     if taken := sorted({name for name in names if names.count(name) > 1}):
@@ -182,6 +187,7 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
     """
     if setup.test.labels is None or len(setup.test.labels) != len(setup.test.images):
         raise ValueError("test must have as many labels as images: Images(images, labels)")
+    as_labels(setup.test.labels, classes=setup.classes, name="test.labels")
     shape = np.shape(setup.test.images)[1:]
     if np.shape(setup.pool.images)[1:] != shape:
         raise ValueError(

@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 from pp_jax import _files
+from pp_jax._checks import check_random_key
 from pp_jax.training import sealing
 from pp_jax.training.contracts import Loss, Trainable
-from pp_jax.training.fitting import State, check_data, fit, start
+from pp_jax.training.fitting import State, as_data, as_targets_of, fit, outputs_of, start
 from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
 from pp_jax.types import Params
@@ -69,9 +70,11 @@ def fit_resumably(
     """
     if not 0 <= every_s < math.inf:
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
-    check_data(images, targets, unlabelled, recipe)
+    check_random_key(key)
+    images, unlabelled = as_data(images, targets, unlabelled, recipe)
     folder = Path(folder)
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
+    targets = as_targets_of(loss, outputs_of(network, like[0], images), targets, np.shape(images)[:1])
     owner = sealing.owner_of(identity, key, images, like, unlabelled=unlabelled)
     _files.check_writable(folder)
     with _locked(folder):
