@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
 from pp_jax.serving.wire import HEADER, Model, WireError, read_v2, write_v2
 
 _CHALLENGE, _SOLUTION = "X-Work-Challenge", "X-Work-Solution"
