@@ -324,7 +324,7 @@ def test_something_else_under_the_name_of_our_own_folder_is_refused(there, tmp_p
     else:
         own.symlink_to(other)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match="is there and keeps no checkpoints of a training of ours: it is left as it is"):
+    with pytest.raises(ValueError, match="is there and keeps no checkpoints of a training of ours: it is left"):
         train(own.parent)
     assert contents(tmp_path) == before
 
