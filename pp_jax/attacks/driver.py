@@ -54,9 +54,9 @@ def collect(
     Raises:
         ValueError: for a budget below 1, a pool too small for it, a folder that is something else, or where what was
             answered before are other queries than those of this attack; the API is not asked then.
-        QueriesFailed: a ValueError with `transfer` and `spent`: if the API raises an exception, or returns None, another
-            number of responses than it was asked for, or what is no probability, such as NaN or logits; if the attack
-            fails or has no more questions.
+        QueriesFailed: a ValueError with `transfer` and `spent`: if the API raises an exception, or returns None, too
+            few or too many responses, or what is no probability, such as NaN or logits; if the attack fails or has no
+            more questions.
         QueriesStopped: a KeyboardInterrupt with the same.
     """
     Metered(api, budget)  # a bad budget is refused before the folder is touched

@@ -51,7 +51,9 @@ def checked(answers: Any, count: int, like: np.ndarray | None = None) -> np.ndar
     if not _is_float(found) and found.shape == (count, 1):
         found = found[:, 0]
     if found.ndim != 2 and (found.ndim != 1 or _is_float(found)):
-        raise ValueError(f"the API answered {found.dtype} of shape {found.shape}: must be (B, K), or (B,) class indices")
+        raise ValueError(
+            f"the API answered {found.dtype} of shape {found.shape}: must be (B, K), or (B,) class indices"
+        )
     if like is not None and found.shape[1:] != like.shape[1:]:
         raise ValueError(f"the API answered rows of shape {found.shape[1:]}: must be {like.shape[1:]} as before")
     if _is_float(found):

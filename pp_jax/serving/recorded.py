@@ -123,7 +123,7 @@ def _arrays(path: Path) -> Mapping[str, np.ndarray]:
     if path.suffix != ".npz":
         raise ValueError(f"{path} must be an .npz or .safetensors file, or a folder that attacks.collect wrote")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise ValueError(f"{path} must be a whole .npz file of plain arrays: {error}") from error
