@@ -75,6 +75,6 @@ def _check_values(rows: np.ndarray) -> None:
     low, high = rows.min(initial=0), rows.max(initial=0)
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise ValueError(
-            f"the API's answers must be probabilities in [0, 1], not in [{low:.4g}, {high:.4g}]: logits need a softmax, "
-            "percent a division by 100"
+            f"the API's answers must be probabilities in [0, 1], not in [{low:.4g}, {high:.4g}]: logits need a "
+            "softmax, percent a division by 100"
         )

@@ -50,8 +50,8 @@ class Journal:
         content = _read(path)
         if content.damaged:
             raise ValueError(
-                f"{path} has {content.damaged} damaged entries: move {path.parent} away; serving.Recorded of it answers "
-                "what is whole"
+                f"{path} has {content.damaged} damaged entries: move {path.parent} away; serving.Recorded of it "
+                "answers what is whole"
             )
         self.transfer, self.spent = content.transfer, content.spent
         self._path, self._end = path, content.end

@@ -147,8 +147,8 @@ def _save(writer: Any, own: Path, state: State, owner: Mapping[str, Any]) -> Non
         sealing.forget(path)
         raise OSError(
             reason,
-            f"cannot keep the state of training in {own.parent} ({os.strerror(reason)}): it must be writable, with room "
-            f"for {_KEPT + 1} checkpoints of {size / 1e6:.1f} MB; those that it has stay, and the same call goes on",
+            f"cannot keep the state of training in {own.parent} ({os.strerror(reason)}): it must be writable, with "
+            f"room for {_KEPT + 1} checkpoints of {size / 1e6:.1f} MB; those that it has stay: the same call goes on",
         ) from error
     for epoch in sealing.epochs(own)[_KEPT:]:
         sealing.forget(own / str(epoch))

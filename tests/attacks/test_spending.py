@@ -128,7 +128,7 @@ def test_the_keyboard_keeps_the_answers_as_well(stops, tmp_path):
             raise KeyboardInterrupt
 
     api = Failing(raising(KeyboardInterrupt()) if stops == "the API" else answer)
-    with pytest.raises(QueriesStopped, match="14 of 40 queries were answered: they are kept in .*, and the same call"):
+    with pytest.raises(QueriesStopped, match=r"14 of 40 queries were answered: they are kept in .*, and the same call"):
         run("knockoff", api, progress=progress, folder=tmp_path)
     same(run("knockoff", answer, folder=tmp_path), run("knockoff", answer))
 

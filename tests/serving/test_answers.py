@@ -39,7 +39,7 @@ def test_rows_and_class_indices_are_arrays(given, expected):
         (np.array([None] * 3), "the API answered object"),
         (["a", "b", "c"], "the API answered <U1"),
         (ROWS * [1, np.nan], "must be finite: 3 of 3 rows are not"),
-        (ROWS + [0, np.inf], "must be finite"),
+        (ROWS + np.inf, "must be finite"),
         (ROWS - 0.01, r"must be probabilities in \[0, 1\], not in \[-0.01, 0.99\]: logits need a softmax"),
         (ROWS * 100, r"not in \[0, 100\]: .* percent a division by 100"),
     ],
