@@ -12,6 +12,19 @@ from pathlib import Path
 
 MARK = "written-by-pp_jax"
 """The file in every folder of ours that says so, and which files in it are ours."""
+MARKDOWN = "<!-- pp_jax -->\n"
+"""Ends our Markdown files; nobody sees it."""
+PNG = {"Software": "pp_jax"}
+"""The metadata of our figures."""
+_MARKS = {
+    ".md": MARKDOWN.strip().encode(),
+    ".png": b"Software\0pp_jax",
+    ".html": b'<meta name="generator" content="pp_jax">',
+    ".csv": b",environment.time",
+    ".parquet": b"environment.time",
+    ".safetensors": b"pp_jax.checkpoint/",
+}
+_LOOKED_AT = 1 << 20  # bytes at either end of a file, in which its mark is
 _PROBE_BYTES = 1 << 18  # a record with its example images is smaller
 
 
@@ -31,7 +44,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     Raises:
       OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     # The random part lets two workers write the same file at the same time: the last one wins, whole.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -59,9 +72,34 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     Raises:
       OSError: the folder cannot be made or written, or its disk is full.
     """
-    probe = Path(folder) / f"probe-{secrets.token_hex(4)}"
+    probe = Path(folder).expanduser() / f"probe-{secrets.token_hex(4)}"
     write_bytes(probe, bytes(_PROBE_BYTES))
     probe.unlink()
+
+
+def check_replaceable(*paths: str | os.PathLike[str], mark: bytes | None = None) -> None:
+    """Refuse files that are there and that we did not write, before work whose results would take their places.
+
+    Args:
+      paths: where results will go; a missing or empty file is free.
+      mark: what every file of ours has at its beginning or end; by default the mark of its ending.
+
+    Raises:
+      ValueError: naming the file.
+    """
+    for path in map(Path, paths):
+        try:
+            with path.expanduser().open("rb") as file:
+                data = file.read(_LOOKED_AT)
+                file.seek(-min(_LOOKED_AT, file.seek(0, os.SEEK_END)), os.SEEK_END)
+                data += file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # writing says what is wrong
+            continue
+        if data and (mark or _MARKS[path.suffix]) not in data:
+            raise ValueError(
+                f"{path} is there and was not written by this version of pp_jax: it is left as it is; move it away, or "
+                "give another path"
+            )
 
 
 def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[str]) -> Path:
@@ -79,7 +117,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
       ValueError: something else has this name; it stays as it is.
       OSError: the folder cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if _holds(path, purpose) is None:
         # Made beside its place and renamed, mark and all: of two processes, none finds the folder without its mark.
         made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

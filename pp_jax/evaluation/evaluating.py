@@ -81,7 +81,7 @@ def evaluate(
         ValueError: before anything is computed, for objects that break a contract, sets of images that do not fit, or
             numbers out of range.
     """
-    folder = Path(runs_folder)
+    folder = Path(runs_folder).expanduser()
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
     entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from pp_jax import models
+from pp_jax import _files, models
 from pp_jax.models import torch_file, torch_names
 from pp_jax.results import checkpoints
 
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import_torch(options: argparse.Namespace) -> None:
     """Convert a state dict and say what it was."""
+    _files.check_replaceable(options.out, mark=checkpoints.FORMAT.encode())
     state = torch_file.read(options.file)
     settings = _settings(options)
     build = _BUILDERS[options.model]

@@ -74,7 +74,7 @@ def fit_resumably(
     if not 0 <= every_s < math.inf:
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
     check_data(images, targets, unlabelled, recipe)
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
     owner = owner_of(
         identity, key, network, images, targets, recipe, loss=loss, unlabelled=unlabelled, params=params, like=like

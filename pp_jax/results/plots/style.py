@@ -33,7 +33,7 @@ _LEGEND_SIZE = 10.5  # points
 def png(figure: Figure, *, dpi: int = 100) -> bytes:
     """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, metadata=_files.PNG)
     return buffer.getvalue()
 
 
