@@ -16,7 +16,6 @@ import tyro
 
 from experiments import common
 
-
 OUTPUTS = ("tradeoff.png", "tradeoff.md", "report.html")
 
 

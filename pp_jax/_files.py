@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +108,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
     Args:
       path: the folder; what it is in is made when missing.
       purpose: what it keeps, in a few words.
-      holds: patterns (`fnmatch`) of the relative paths of the files that we write there: all that `remove_own` removes.
+      holds: patterns (`re`) of the relative paths of the files that we write there: all that `remove_own` removes.
 
     Returns:
       The path.
@@ -125,7 +125,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
         try:
             made.rename(path)
         except OSError:  # there already, and not empty
-            remove(made, [MARK])
+            remove(made, [re.escape(MARK)])
         if _holds(path, purpose) is None:
             raise ValueError(
                 f"{path} is there and keeps no {purpose} of ours: it is left as it is; move it away, or give another "
@@ -144,7 +144,7 @@ def remove_own(path: str | os.PathLike[str]) -> None:
     if holds is not None:
         remove(path, holds)
         if [left.name for left in path.iterdir()] == [MARK]:
-            remove(path, [MARK])
+            remove(path, [re.escape(MARK)])
 
 
 def remove(folder: str | os.PathLike[str], patterns: Sequence[str]) -> None:
@@ -164,7 +164,7 @@ def remove(folder: str | os.PathLike[str], patterns: Sequence[str]) -> None:
 
 
 def _fits(path: Path, ending: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path.as_posix() + ending, pattern) for pattern in patterns)
+    return any(re.fullmatch(pattern, path.as_posix() + ending) for pattern in patterns)
 
 
 def _holds(path: Path, purpose: str | None = None) -> list[str] | None:

@@ -17,7 +17,7 @@ from pp_jax.types import TransferSet
 
 _PURPOSE = "answers of a prediction API"
 _FILE = "queries.journal"
-_HOLDS = ("lock", _FILE)
+_HOLDS = ("lock", r"queries\.journal")
 
 
 class Content(NamedTuple):

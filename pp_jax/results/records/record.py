@@ -56,8 +56,17 @@ class Damaged(ValueError):
         super().__init__(path, reason)
         self.path, self.reason = path, reason
 
+    @property
+    def named_as_ours(self) -> bool:
+        """Whether the file has the name of a record; any other is somebody else's."""
+        return re.fullmatch(r"[0-9a-f]{16}\.json", self.path.name) is not None
+
     def __str__(self) -> str:
-        return f"record {self.path} is damaged: {self.reason}; delete it, or run its cell again, which sets it aside"
+        if self.named_as_ours:
+            return (
+                f"record {self.path} is damaged: {self.reason}; delete it, or run its cell again, which sets it aside"
+            )
+        return f"{self.path} is no record: {self.reason}; it is left as it is"
 
 
 def write(
@@ -210,7 +219,8 @@ def _finite(text: str) -> float:
 
 
 def _warn(error: Damaged, *, stacklevel: int) -> None:
-    warnings.warn(f"{error} (left out; it will be redone)", stacklevel=stacklevel + 1)
+    text = f"{error} (left out; it will be redone)" if error.named_as_ours else str(error)
+    warnings.warn(text, stacklevel=stacklevel + 1)
 
 
 def discard(partial: str | os.PathLike[str]) -> None:
