@@ -79,7 +79,8 @@ def page(path: Path, table: Table, figure: bytes, *, lead: str = "") -> Path:
     picture = base64.b64encode(figure).decode()
     title, style = escape(table.title), escape(_STYLE)
     text = (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="generator" content="pp_jax">\n<title>{title}</title>\n<style>{style}</style>\n'
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="generator" content="pp_jax">\n'
+        f"<title>{title}</title>\n<style>{style}</style>\n"
         f"<h1>{title}</h1>\n<p>{escape(lead)}</p>\n"
         f'<img alt="{title}" src="data:image/png;base64,{picture}">\n{table.html()}\n</html>\n'
     )

@@ -82,6 +82,7 @@ def test_a_file_of_others_in_the_place_of_a_result_stops_a_script_before_it_work
         assert (folder / output).read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_the_files_of_others_alone_and_its_report_takes_no_place_of_theirs(tmp_path):
     others = strewn(tmp_path) | strewn(tmp_path / "networks")
     setup = smallworld.setup()

@@ -47,7 +47,7 @@ def swept(runs):
 
 def visible(folder):
     """What a folder holds but for what nothing reads: hidden temporary files that kills leave, damaged records."""
-    hidden = {path for path in folder.glob(".*.tmp")}
+    hidden = set(folder.glob(".*.tmp"))
     return [path for path in folder.iterdir() if path not in hidden and path.suffix != ".damaged"]
 
 
