@@ -54,7 +54,9 @@ def draw(config: Config) -> tuple[Path, ...]:
     out = config.out or config.runs
     rich.print(report.table(found))
     figure = plots.save(plots.tradeoff(found), out / OUTPUTS[0])
-    text = _files.write_bytes(out / OUTPUTS[1], f"{report.markdown(found)}\n{_files.MARKDOWN}".encode())
+    text = _files.write_bytes(
+        out / OUTPUTS[1], f"{report.markdown(found)}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"]
+    )
     return figure, report.write(out / OUTPUTS[2], found, title=config.title), text
 
 

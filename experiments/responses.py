@@ -201,7 +201,9 @@ def main() -> None:
         found = run(config)
         shown = tables(config, found)
         text = "\n".join(table.markdown() for table in shown)
-        paths = [_files.write_bytes(folder / "responses.md", f"{text}\n{_files.MARKDOWN}".encode())]
+        paths = [
+            _files.write_bytes(folder / "responses.md", f"{text}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"])
+        ]
         paths += [plots.save(figure, folder / name) for name, figure in figures(config, found).items()]
     for table in shown:
         table.print()

@@ -16,7 +16,7 @@ MARKDOWN = "<!-- pp_jax -->\n"
 """Ends our Markdown files; nobody sees it."""
 PNG = {"Software": "pp_jax"}
 """The metadata of our figures."""
-_MARKS = {
+MARKS = {
     ".md": MARKDOWN.strip().encode(),
     ".png": b"Software\0pp_jax",
     ".html": b'<meta name="generator" content="pp_jax">',
@@ -24,11 +24,12 @@ _MARKS = {
     ".parquet": b"environment.time",
     ".safetensors": b"pp_jax.checkpoint/",
 }
+"""What every file of ours has at its beginning or end, by the ending of its name."""
 _LOOKED_AT = 1 << 20  # bytes at either end of a file, in which its mark is
 _PROBE_BYTES = 1 << 18  # a record with its example images is smaller
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, mark: bytes | None = None) -> Path:
     """Write a file atomically: readers see the old content or all of the new, also after a crash.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and then renamed onto ``path``.
@@ -37,14 +38,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     Args:
       path: where the file goes; its folder is made when missing.
       data: the whole content.
+      mark: what `data` has in it, and a file in its place must have as well, unless it is empty.
 
     Returns:
       The path.
 
     Raises:
+      ValueError: a file without the mark is there; it stays.
       OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     path = Path(path).expanduser()
+    if mark is not None:
+        check_replaceable(path, mark=mark)
     # The random part lets two workers write the same file at the same time: the last one wins, whole.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -95,7 +100,7 @@ def check_replaceable(*paths: str | os.PathLike[str], mark: bytes | None = None)
                 data += file.read()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # writing says what is wrong
             continue
-        if data and (mark or _MARKS[path.suffix]) not in data:
+        if data and (mark or MARKS[path.suffix]) not in data:
             raise ValueError(
                 f"{path} is there and was not written by this version of pp_jax: it is left as it is; move it away, or "
                 "give another path"

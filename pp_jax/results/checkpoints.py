@@ -55,8 +55,7 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
         "empty": json.dumps([name for name in leaves if name not in arrays]),
     }
     header["sha256"] = _checksum(arrays, header)
-    _files.check_replaceable(path, mark=FORMAT.encode())
-    return _files.write_bytes(path, to_bytes(arrays, metadata=header))
+    return _files.write_bytes(path, to_bytes(arrays, metadata=header), mark=FORMAT.encode())
 
 
 def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:

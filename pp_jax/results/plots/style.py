@@ -38,8 +38,9 @@ def png(figure: Figure, *, dpi: int = 100) -> bytes:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, atomically (`OSError` naming the path where it cannot be)."""
-    return _files.write_bytes(path, png(figure))
+    """Write a figure as PNG, atomically (`OSError` naming the path where it cannot be; `ValueError` where another
+    program's file is)."""
+    return _files.write_bytes(path, png(figure), mark=_files.MARKS[".png"])
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
