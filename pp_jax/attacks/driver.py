@@ -44,15 +44,16 @@ def collect(
             (`serving.recorded.Recorded`). Answers are numbers in [0, 1], (B, K), or class indices, (B,).
         budget: the number of queries, at least 1; one image is one query.
         progress: called with the number of queries answered in each round.
-        folder: keeps every answer as soon as it is there; made when missing. A call with a folder goes on from what it
-            holds, whatever ended the last one, a kill included; give every API and attack its own.
+        folder: keeps every answer as soon as it is there, in a folder of its own in it, `pp_jax-answers`; made when
+            missing. A call with a folder goes on from what it holds, whatever ended the last one, a kill included; give
+            every API and attack its own. What else is in it is neither read nor removed.
         so_far: what the same call had collected before it failed (`QueriesFailed.transfer`): goes on from there.
 
     Returns:
         The transfer set of exactly `budget` images and responses, on the host.
 
     Raises:
-        ValueError: for a budget below 1, a pool too small for it, a folder that is something else, or where what was
+        ValueError: for a budget below 1, a pool too small for it, a folder whose place is taken, or where what was
             answered before are other queries than those of this attack; the API is not asked then.
         QueriesFailed: a ValueError with `transfer` and `spent`: if the API raises an exception, or returns None, too
             few or too many responses, or what is no probability, such as NaN or logits; if the attack fails or has no

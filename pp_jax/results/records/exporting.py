@@ -35,7 +35,8 @@ def export(path: str | os.PathLike[str], records: Iterable[Record]) -> Path:
       The path.
 
     Raises:
-      ValueError: another ending, no records, or two entries of a record under one dotted name; another program's file is there.
+      ValueError: another ending, no records, two entries of a record under one dotted name, or a file that another
+        program wrote is there.
       OSError: the file cannot be written.
     """
     encode = writer(path)
