@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from pp_jax._checks import as_labels, as_pixels
+from pp_jax.evaluation.answered import AnsweredNetwork, table
 from pp_jax.results.identity import digest, tree_digest
+from pp_jax.serving.recorded import Recorded
 from pp_jax.training import Recipe
 
 
@@ -50,6 +52,20 @@ class Victim:
             raise ValueError("images and labels must be given both or neither")
         if self.images is not None:
             _checked(self)
+
+    @classmethod
+    def recorded(cls, source: Any, *, name: str = "recorded") -> Victim:
+        """A victim of which nothing is known but what its API has answered; attackers need `network=` then.
+
+        Args:
+            source: as for `pp_jax.serving.Recorded`: a transfer set, a file, a folder. It must hold what is queried and
+                what everyone is judged on.
+            name: in tables.
+
+        Raises:
+            ValueError: for a source that holds no answers.
+        """
+        return cls(AnsweredNetwork(), table(Recorded(source)), name=name)
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
