@@ -18,6 +18,9 @@ COMPARE_UP_TO = 32
 # Masses, levels and values that differ by so many units in the last place count as equal.
 _ROUNDING = 8
 
+# Sums over the classes that come before each one, and these with itself.
+_Sums = tuple[jax.Array, jax.Array]
+
 
 class End(NamedTuple):
     """A level of z_top with the value there and, on one side of it, the slope and the prices that give it.
@@ -84,16 +87,14 @@ class Program:
         top = jnp.argmax(y) if top is None else jnp.asarray(top)
         budget = jnp.asarray(epsilon, y.dtype) / 2
         largest = jnp.max(c)
-        # By halves: the difference of two finite numbers may overflow.
-        half = largest / 2 - jnp.min(c) / 2
-        scaled = (c / 2 - largest / 2) / jnp.where(half > 0, half, 1)
+        # By sixteenths: the difference of two finite numbers may overflow, and its inverse underflow.
+        part = largest / 16 - jnp.min(c) / 16
+        scaled = (c / 16 - largest / 16) / jnp.where(part > 0, part, 1)
         index = jnp.arange(y.shape[-1])
         others, present = index != top, index < y.shape[-1] - 1
         ordered, restored = _ordering(jnp.where(others, -scaled, jnp.inf))
         rest, gain = ordered(jnp.where(others, y, 0)), ordered(jnp.where(others, scaled, -1))
-        return cls(
-            y, scaled, others, y[top], scaled[top], budget, rest, gain, present, restored, largest, 2 * half
-        )
+        return cls(y, scaled, others, y[top], scaled[top], budget, rest, gain, present, restored, largest, 16 * part)
 
     def answer(self, t: jax.Array) -> jax.Array:
         """The best z with z_top = t, in the order of y; what rounding leaves over goes to the top class."""
@@ -156,7 +157,7 @@ class Program:
         # The middle entry is a kink of the value at which the optimum often lies.
         return jnp.stack([jnp.minimum(low, self.y_top), self.y_top, jnp.minimum(self.y_top + self.budget, 1)])
 
-    def _moved(self, t: jax.Array) -> tuple[jax.Array, ...]:
+    def _moved(self, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, _Sums, _Sums]:
         """Solve the boxed program with z_top = t: z, what is gained and lost, whether the budget ends it, and sums."""
         kept = jnp.minimum(self.rest, t)
         room = jnp.where(self.present, jnp.maximum(t - self.rest, 0), 0)
