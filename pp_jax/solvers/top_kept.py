@@ -124,20 +124,26 @@ class Program:
         """An upper bound on the optimum: the dual's value at a mixture of both ends' prices, which has no slope.
 
         L(t) = c_top t + λ(1 − t) + μ(b − (t − y_top)⁺) + Σ_j max_{0 ≤ z ≤ t} ((c_j − λ)z − μ(z − y_j)⁺) is concave in t
-        and nowhere below V for any λ and μ ≥ 0. Its tangents just below and just above the level found bound it.
+        and nowhere below V for any λ and μ ≥ 0. Its tangents just below and just above the level
+        found bound it, and so do those of the kink next to that level.
         """
         bend = peak.low.slope - peak.high.slope
         weight = jnp.clip(jnp.where(bend == 0, 1, -peak.high.slope / jnp.where(bend == 0, 1, bend)), 0, 1)
         down = weight * peak.low.down + (1 - weight) * peak.high.down
         up = jnp.maximum(weight * peak.low.up + (1 - weight) * peak.high.up, down)
         first, _, last = self._levels()
-        near = _rounding(peak.t) * peak.t
-        below, above = jnp.maximum(peak.t - near, first), jnp.minimum(peak.t + near, last)
-        (at_below, left, inward), (at_above, _, right) = (self._dual(t, up, down) for t in (below, above))
-        largest = jnp.maximum(
-            at_below + jnp.maximum(-left * (below - first), inward * (above - below)), at_above + right * (last - above)
-        )
-        return self.largest + self.spread * jnp.maximum(largest, jnp.maximum(at_below, at_above))
+
+        def around(t: jax.Array) -> jax.Array:
+            near = _rounding(t) * t
+            below, above = jnp.clip(t - near, first, last), jnp.clip(t + near, first, last)
+            (at_below, left, inward), (at_above, _, right) = (self._dual(x, up, down) for x in (below, above))
+            outside = jnp.maximum(at_below - left * (below - first), at_above + right * (last - above))
+            inside = at_below + inward * (above - below)
+            return jnp.maximum(jnp.maximum(outside, inside), jnp.maximum(at_below, at_above))
+
+        levels = jnp.where(self.present, self.rest, self.y_top)
+        kink = levels[jnp.argmin(jnp.abs(levels - peak.t))]
+        return self.largest + self.spread * jnp.minimum(around(peak.t), around(kink))
 
     def _dual(self, t: jax.Array, up: jax.Array, down: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """L(t), and its slopes to the left and to the right of t."""
