@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import tyro
 
 from experiments import victims
 from experiments.victims import Augmentation, Model, VictimOptions
+from pp_jax._command import sentence
 
 PROBE = "font_letters"
 """A pool that is there on every machine, for the queries that tell an attacker what is answered truly."""
@@ -243,8 +243,10 @@ def errors() -> Iterator[None]:
     """What went wrong as one line, and exit status 1; a stop by the keyboard as well."""
     try:
         yield
+    except BrokenPipeError:  # who reads the output has gone: `command` ends the script in silence
+        raise
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {re.sub(r'^.Errno [0-9]+. ', '', str(error))}")
+        sys.exit(f"error: {sentence(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished runs")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,7 @@ def draw(config: Config) -> tuple[Path, ...]:
     return figure, report.write(out / "report.html", found, title=config.title), text
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

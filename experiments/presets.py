@@ -21,6 +21,7 @@ import tyro
 from experiments import common
 from experiments.common import AttackOptions
 from experiments.victims import VictimOptions
+from pp_jax._command import command
 
 Name = Literal[
     "mnist",
@@ -172,6 +173,7 @@ class Listing:
         return rows
 
 
+@command()
 def main() -> None:
     """Command line."""
     listing = tyro.cli(Listing, description=__doc__)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pp_jax import _command
 from pp_jax.data.types import DataError
 
 _FORMATS = """PATH is a folder, a .zip, .tar or .tar.gz archive, or a file of: IDX files (MNIST and its like); CIFAR's
@@ -13,13 +14,16 @@ binary version, or mosaics <split>/<class>.webp of 32x32 tiles; SVHN's .mat file
 .jpg; an .npz with images, labels and class_names."""
 
 
+@_command.command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 with one line on standard error if not."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except BrokenPipeError:
+        raise
     except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from pp_jax import models
+from pp_jax import _command, models
 from pp_jax.models import torch_file, torch_names
 from pp_jax.results import checkpoints
 
@@ -25,13 +25,16 @@ _ABOUT = """FILE is a state dict in safetensors or as torch.save writes it; noth
 for ImageNet take --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225."""
 
 
+@_command.command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 with one line on standard error if not."""
     options = _parser().parse_args(arguments)
     try:
         _import_torch(options)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
