@@ -85,6 +85,8 @@ def _spell(letter: str) -> str:
     """A letter in ASCII."""
     if letter in _SIGNS:
         return _SIGNS[letter]
+    if "\udc80" <= letter <= "\udcff":  # a byte of a file's name that was no letter in the file system's encoding
+        return f"\\x{ord(letter) - 0xDC00:02x}"
     name = unicodedata.name(letter, "")
     if name.startswith("GREEK SMALL LETTER "):
         return name.split()[-1].lower()
