@@ -22,9 +22,9 @@ from pp_jax._command import command
 class Config:
     """Which records, and where to."""
 
-    runs: Path = Path("runs/tradeoff")
+    runs: common.UserPath = Path("runs/tradeoff")
     """Folder of the records."""
-    out: Path | None = None
+    out: common.UserPath | None = None
     """Folder of the outputs; that of the records by default."""
     title: str = "Model stealing: what a defense costs and what it saves"
     """Heading of the report."""

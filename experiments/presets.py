@@ -160,7 +160,7 @@ def cli(config: type[Config], description: str | None) -> Config:
 class Listing:
     """Say what every preset needs and where it is looked for."""
 
-    data_dir: Path | None = None
+    data_dir: common.UserPath | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
     def rows(self) -> list[list[str]]:

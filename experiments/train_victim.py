@@ -21,9 +21,9 @@ class Config:
     """Train a victim and keep it."""
 
     victim: tyro.conf.OmitArgPrefixes[VictimOptions] = dataclasses.field(default_factory=VictimOptions)
-    runs: Path = Path("runs")
+    runs: common.UserPath = Path("runs")
     """Folder of all results."""
-    data_dir: Path | None = None
+    data_dir: common.UserPath | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import _validate
+from pp_jax import _files, _validate
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
@@ -81,7 +81,7 @@ def evaluate(
         ValueError: before anything is computed, for objects that break a contract, sets of images that do not fit, or
             numbers out of range.
     """
-    folder = Path(runs_folder)
+    folder = _files.expanded(runs_folder)
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
     entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(

@@ -70,7 +70,7 @@ def fit_resumably(
     if not 0 <= every_s < math.inf:
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
     check_data(images, targets, unlabelled, recipe)
-    folder = Path(folder)
+    folder = _files.expanded(folder)
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
     owner = sealing.owner_of(identity, key, images, like, unlabelled=unlabelled)
     _files.check_writable(folder)

@@ -111,7 +111,7 @@ def load(path: str | os.PathLike[str]) -> Record:
       Damaged: the file is no whole record of the configuration that its name says.
       OSError: the file cannot be read.
     """
-    path = Path(path)
+    path = _files.expanded(path)
     data = path.read_bytes()
     try:
         content = json.loads(data, parse_float=_finite, parse_constant=_finite)
@@ -155,7 +155,7 @@ def load_all(folder: str | os.PathLike[str], *, kind: str | None = None) -> list
 
 def scan(folder: str | os.PathLike[str]) -> Iterator[Record | Damaged]:
     """Every record of a folder in the order of their names, a damaged one as its error."""
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(_files.expanded(folder).glob("*.json")):
         try:
             yield load(path)
         except Damaged as error:
@@ -204,6 +204,6 @@ def discard(partial: str | os.PathLike[str]) -> None:
     Args:
       partial: that folder; a missing one is removed already.
     """
-    path = Path(partial)
+    path = _files.expanded(partial)
     if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
