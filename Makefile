@@ -15,7 +15,9 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAIN
 WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
-.PHONY: help demo data test test-slow test-exhaustive test-torch lint types wheel bench reference clean
+CASES ?= 20000
+
+.PHONY: help demo data test test-slow test-exhaustive test-torch fuzz lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +39,9 @@ test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compile
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py
+
+fuzz: $(VENV)/fuzz  ## what reads foreign bytes, on CASES=20000 inputs each that a fuzzer makes (an hour on 2 cores)
+	PYTHONPATH=tests/helpers $(PY) -m fuzz --cases $(CASES) --out $(RUNS)/fuzz
 
 lint: $(VENV)/dev  ## ruff: lint and format; import-linter: imports point one way
 	$(VENV)/bin/ruff check .
@@ -64,6 +69,6 @@ $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/test $(VENV)/dev $(VENV)/bench: $(VENV)/%: $(VENV)/base
+$(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/fuzz: $(VENV)/%: $(VENV)/base
 	$(PIP) -e '.[$*]'
 	@touch $@

@@ -1,0 +1,210 @@
+"""The readers that are tried: each takes bytes and an empty folder, and ends in a value or in an error of its own."""
+
+import contextlib
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from fuzz import mutation, seeds
+from pp_jax.data import catalog, checks, manifest
+from pp_jax.data.files import open_files
+from pp_jax.data.types import DataError, DatasetCorrupt, SourceUnavailable
+from pp_jax.results.records import canonical, exporting, flat
+from pp_jax.results.records.record import Damaged, load
+
+DATA_ERRORS = (DataError, DatasetCorrupt, SourceUnavailable)
+_SUFFIXES = {
+    b"\x1f\x8b": ".tar.gz", b"BZh": ".tar.bz2", b"\xfd7z": ".tar.xz", b"\x89PNG": ".png", b"\xff\xd8": ".jpg",
+    b"RIFF": ".webp", b"BM": ".bmp", b"GIF": ".gif", b"II": ".tif", b"MM": ".tif", b"P": ".ppm",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """One reader.
+
+    Attributes:
+        read: runs it on bytes, in an empty folder.
+        seeds: whole and almost whole inputs that mutation starts from.
+        mutate: changes an input where it matters, beside what the fuzzer does of itself.
+        refusals: the errors that it may raise.
+    """
+
+    read: Callable[[bytes, Path], None]
+    seeds: Callable[[], Iterable[bytes]]
+    mutate: mutation.Mutator | None = None
+    refusals: tuple[type[BaseException], ...] = DATA_ERRORS
+
+    def warm_up(self, folder: Path) -> None:
+        """Read a seed in a new folder, so that no case is charged with imports."""
+        folder.mkdir()
+        with contextlib.suppress(*self.refusals):
+            self.read(next(iter(self.seeds())), folder)
+
+
+def _suffix(data: bytes, default: str) -> str:
+    """The file ending that goes with the first bytes."""
+    return next((suffix for magic, suffix in _SUFFIXES.items() if data.startswith(magic)), default)
+
+
+def _read_set(name: str, source: Path, size: int | None = None) -> None:
+    """What `prepare NAME --from SOURCE` does before it writes, but for the number of images."""
+    spec = dataclasses.replace(catalog.find(name), counts=None)
+    assert spec.read is not None
+    files = open_files(source)
+    raw = spec.read(files) if size is None else spec.read(files, size=size)
+    raw, names = checks.normalise(spec, raw, whole=False)
+    assert len(set(names)) == len(names)
+    for images, labels in raw.splits.values():
+        assert images.dtype == np.uint8 and labels.dtype == np.int32 and images.ndim == 4
+        assert labels.shape == images.shape[:1]
+        assert not len(labels) or 0 <= labels.min() <= labels.max() < len(names)
+
+
+def idx(data: bytes, folder: Path) -> None:
+    """IDX files, plain and gzipped, in an archive."""
+    (folder / "set.zip").write_bytes(data)
+    _read_set("mnist", folder / "set.zip")
+
+
+def mat(data: bytes, folder: Path) -> None:
+    """A MATLAB file."""
+    (folder / "train_32x32.mat").write_bytes(data)
+    _read_set("svhn_cropped", folder)
+
+
+def npz(data: bytes, folder: Path) -> None:
+    """A NumPy archive."""
+    (folder / "set.npz").write_bytes(data)
+    _read_set("notmnist", folder / "set.npz")
+
+
+def keras(data: bytes, folder: Path) -> None:
+    """MNIST as a NumPy archive."""
+    (folder / "mnist.npz").write_bytes(data)
+    _read_set("mnist", folder / "mnist.npz")
+
+
+def cifar(data: bytes, folder: Path) -> None:
+    """CIFAR's binary files or images in an archive."""
+    (folder / "set.zip").write_bytes(data)
+    _read_set("cifar10", folder / "set.zip")
+
+
+def picture(data: bytes, folder: Path) -> None:
+    """One picture, in grey and in colour."""
+    (folder / "a").mkdir()
+    (folder / "a" / f"1{_suffix(data, '.png')}").write_bytes(data)
+    _read_set("notmnist", folder, size=28)
+    _read_set("caltech_birds2011", folder, size=8)
+
+
+def photographs(name: str, size: int) -> Callable[[bytes, Path], None]:
+    """An image folder in an archive, with the tables that belong to a set."""
+
+    def read(data: bytes, folder: Path) -> None:
+        (folder / "set.zip").write_bytes(data)
+        _read_set(name, folder / "set.zip", size=size)
+
+    return read
+
+
+def archive(data: bytes, folder: Path) -> None:
+    """Every file of an archive."""
+    path = folder / f"set{'.zip' if data[:2] == b'PK' else _suffix(data, '.tar')}"
+    path.write_bytes(data)
+    files = open_files(path)
+    for name in files.names[:50]:
+        files.read(name)
+
+
+def record_of_set(data: bytes, folder: Path) -> None:
+    """The record beside a prepared set."""
+    (folder / manifest.NAME).write_bytes(data)
+    (folder / "features.json").write_bytes(b"{}")
+    content = manifest.read(folder)
+    if content is None:
+        return
+    manifest.check(folder, content, manifest.metadata_of(content))
+    manifest.check(folder, content, manifest.files_of(content, "train"))
+    manifest.check(folder, content, content["files"])
+
+
+def torch(data: bytes, folder: Path) -> None:
+    """Weights of PyTorch."""
+    from pp_jax.models import torch_file
+
+    (folder / "weights.pt").write_bytes(data)
+    for name, array in torch_file.read(folder / "weights.pt").items():
+        assert isinstance(name, str)
+        if array.size:
+            # The far corner: a wrong stride reads beyond the file here.
+            array[(0,) * array.ndim], array[(-1,) * array.ndim]
+
+
+def checkpoint(data: bytes, folder: Path) -> None:
+    """A checkpoint, and whether its metadata fits a network."""
+    from experiments.victims import load_weights
+    from pp_jax.results import checkpoints
+
+    path = folder / "weights.safetensors"
+    path.write_bytes(data)
+    params, _ = checkpoints.load(path)
+    load_weights(path, seeds.PLAIN_NETWORK, params)
+
+
+def result(data: bytes, folder: Path) -> None:
+    """A record of an experiment, as it is read, listed and exported."""
+    path = folder / f"{_name_of(data)}.json"
+    path.write_bytes(data)
+    record = load(path)
+    flat.row(record)
+    exporting.export(folder / "table.csv", [record])
+
+
+def _name_of(data: bytes) -> str:
+    """The name that the record in a file must have, if there is one in it."""
+    try:
+        return canonical.name(json.loads(data)["config"])
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError):
+        return "0123456789abcdef"
+
+
+def seal(data: bytes, folder: Path) -> None:
+    """The seal of a checkpoint of a training."""
+    from pp_jax.training import sealing
+
+    (folder / "3").mkdir()
+    (folder / "3" / "array").write_bytes(b"123")
+    (folder / "3" / "seal.json").write_bytes(data)
+    with warnings.catch_warnings(record=True) as told:
+        # A damaged checkpoint is passed over with a warning.
+        warnings.simplefilter("always")
+        sealing.newest_whole(folder, seeds.OWNER)
+    assert all(str(warning.message).isprintable() for warning in told)
+
+
+TARGETS = {
+    "idx": Target(idx, seeds.idx, mutation.in_zip(mutation.numbers)),
+    "mat": Target(mat, seeds.mat, mutation.in_mat),
+    "npz": Target(npz, seeds.npz, mutation.in_zip(mutation.numbers)),
+    "keras": Target(keras, seeds.keras, mutation.in_zip(mutation.numbers)),
+    "cifar": Target(cifar, seeds.cifar, mutation.in_zip(mutation.in_png)),
+    "picture": Target(picture, seeds.picture, mutation.in_png),
+    "folder": Target(photographs("notmnist", 28), seeds.folder, mutation.in_zip(mutation.in_png)),
+    "tiny_imagenet": Target(photographs("tiny_imagenet", 64), seeds.tiny_imagenet, mutation.in_zip()),
+    "birds": Target(photographs("caltech_birds2011", 8), seeds.birds, mutation.in_zip()),
+    "zip": Target(archive, seeds.zips, mutation.in_zip()),
+    "tar": Target(archive, seeds.tars, mutation.in_tar),
+    "manifest": Target(record_of_set, seeds.manifest, mutation.in_json),
+    "torch_zip": Target(torch, seeds.torch_zip, mutation.in_zip(mutation.in_pickle), (ValueError,)),
+    "torch_old": Target(torch, seeds.torch_old, mutation.in_pickle, (ValueError,)),
+    "safetensors": Target(torch, seeds.safetensors, mutation.in_safetensors, (ValueError,)),
+    "checkpoint": Target(checkpoint, seeds.checkpoint, mutation.in_checkpoint, (ValueError,)),
+    "record": Target(result, seeds.record, mutation.in_record, (Damaged, ValueError)),
+    "seal": Target(seal, seeds.seal, mutation.in_json, (ValueError,)),
+}
