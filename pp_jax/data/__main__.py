@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="source", type=Path, metavar="PATH", help="file, folder or archive to read from"
     )
     prepare.add_argument("--size", type=int, help="crop and resample an image folder's images to SIZE × SIZE")
-    prepare.add_argument("--force", action="store_true", help="prepare again what is prepared already")
+    prepare.add_argument(
+        "--force", action="store_true", help="prepare again what was prepared here already (never TFDS's)"
+    )
     prepare.set_defaults(run=_prepare)
     listing = commands.add_parser("list", help="the sets that can be prepared, and those that are")
     listing.set_defaults(run=_list)

@@ -1,9 +1,13 @@
 """What is checked of the arrays of a source before a set is written."""
 
+import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
+from pp_jax.data import manifest, remotes
+from pp_jax.data.phrases import counted
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import DatasetCorrupt, Raw
 
@@ -25,7 +29,7 @@ def normalise(spec: Spec, raw: Raw, *, whole: bool) -> tuple[Raw, tuple[str, ...
     if not raw.splits:
         raise DatasetCorrupt(f"there are no images for {spec.name}")
     if spec.counts is not None and (whole or not spec.partial):
-        _check_counts(spec, {split: len(labels) for split, (_, labels) in raw.splits.items()})
+        _check_counts(spec, raw)
     class_names = raw.class_names or spec.class_names or _numbered(raw)
     shapes = {images.shape[1:] for images, _ in raw.splits.values()}
     if len(shapes) > 1:
@@ -34,23 +38,58 @@ def normalise(spec: Spec, raw: Raw, *, whole: bool) -> tuple[Raw, tuple[str, ...
         split: (_images(spec, split, images), _labels(spec, split, len(images), labels, len(class_names)))
         for split, (images, labels) in raw.splits.items()
     }
-    return Raw(splits, class_names, raw.note), _unique(class_names)
+    note = "; ".join(filter(None, (raw.note, _identity(spec, splits), _empty_classes(spec, splits, class_names))))
+    return dataclasses.replace(raw, splits=splits, class_names=class_names, note=note), _unique(class_names)
 
 
-def _check_counts(spec: Spec, found: dict[str, int]) -> None:
+def _check_counts(spec: Spec, raw: Raw) -> None:
     """Compare the counts with those of the whole set."""
-    expected = dict(spec.counts or {})
+    expected, found = dict(spec.counts or {}), {split: len(labels) for split, (_, labels) in raw.splits.items()}
+    left_out = f" (left out: {'; '.join(raw.left_out)})" if raw.left_out else ""
+    cure = f"a part of the set is not stored under the name of the whole; needed is {spec.accepts or 'the whole set'}"
+    if spec.origins:
+        cure += f"; without --from, python -m pp_jax.data prepare {spec.name} fetches it"
     for split, count in expected.items():
         if split not in found and split not in spec.optional:
             raise DatasetCorrupt(
-                f"{spec.name} has a split {split!r} of {count} images, but the source has only {', '.join(found)}"
+                f"{spec.name} has a split {split!r} of {count} images, but the source has only "
+                f"{', '.join(found)}{left_out}: {cure}"
             )
     for split, count in found.items():
         if count != expected.get(split, 0):
             raise DatasetCorrupt(
-                f"{spec.name} {split} has {expected.get(split, 0)} images, but the source holds {count}: "
-                "a part of the set is not stored under the name of the whole"
+                f"{spec.name} {split} has {expected.get(split, 0)} images, but the source holds {count}{left_out}: "
+                f"{cure}"
             )
+
+
+def _identity(spec: Spec, splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """Whether images and labels are those of the official set, where its digests are known; MNIST's are its alone.
+
+    Raises:
+        DatasetCorrupt: if another set than MNIST holds MNIST's images.
+    """
+    official = spec.digests or (remotes.MNIST_DIGESTS if spec.shape == (28, 28, 1) and spec.counts else {})
+    same = {
+        split: manifest.arrays_digest(*splits[split]) == digest for split, digest in official.items() if split in splits
+    }
+    if not spec.digests and any(same.values()):
+        raise DatasetCorrupt(f"these are the images of mnist, not of {spec.name}: give the files of {spec.name}")
+    others = [split for split, is_same in same.items() if not is_same]
+    if not spec.digests or not others:
+        return ""
+    return f"images or labels of {' and '.join(others)} are not those of the official {spec.name}"
+
+
+def _empty_classes(
+    spec: Spec, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], class_names: tuple[str, ...]
+) -> str:
+    """The classes without an image, where the source need not be a whole set that is known to have them."""
+    if spec.counts is not None and not spec.partial:
+        return ""
+    used = {label for _, labels in splits.values() for label in np.unique(labels).tolist()}
+    empty = [name for label, name in enumerate(class_names) if label not in used]
+    return "".join(counted(empty, "class has no image", "classes have no image"))
 
 
 def _images(spec: Spec, split: str, images: np.ndarray) -> np.ndarray:
@@ -73,7 +112,8 @@ def _labels(spec: Spec, split: str, count: int, labels: np.ndarray, num_classes:
         raise DatasetCorrupt(f"{spec.name} {split} must have {count} integer labels, not {labels.dtype} {labels.shape}")
     if count and not 0 <= labels.min() <= labels.max() < num_classes:
         raise DatasetCorrupt(
-            f"labels of {spec.name} {split} must lie in 0..{num_classes - 1}, not {labels.min()}..{labels.max()}"
+            f"labels of {spec.name} {split} must lie in 0..{num_classes - 1}, not {labels.min()}..{labels.max()}: "
+            f"there are {num_classes} class names; give one for each label, counted from 0"
         )
     return labels.astype(np.int32)
 

@@ -25,7 +25,8 @@ def load(
     records, about 50 µs an image of MNIST.
 
     Args:
-        name: TFDS's name or one of the library's own, e.g. "mnist", "emnist/letters", "font_letters".
+        name: TFDS's name or one of the library's own, e.g. "mnist", "emnist/letters", "font_letters"; also with a
+            version, "mnist:3.0.1" or "mnist:3.*.*", else the newest that can be read.
         split: TFDS's notation, e.g. "train", "test[:1000]", "train[50%:]", "train+test".
         data_dir: $TFDS_DATA_DIR, else ~/tensorflow_datasets, by default.
         track: shows progress where records are decoded.
@@ -37,9 +38,15 @@ def load(
         DatasetMissing: if the set is not prepared (the message holds the command that cures it) or has no such split.
         DatasetCorrupt: if a file of the set is truncated or altered; the message names file and cure.
         DataError: if the name is unknown.
-        ValueError: if the split's notation is wrong.
+        ValueError: if the split is not one string, or its notation is wrong.
     """
-    directory, content = _find(name, data_dir)
+    if not isinstance(split, str):
+        raise ValueError(
+            f"split must be one string such as 'train', not {split!r}: load each split by itself, as in "
+            f"[data.load({name!r}, split) for split in ('train', 'test')], or both as one with 'train+test'"
+        )
+    name, version = catalog.resolve(name)
+    directory, content = _find(name, version, data_dir)
     if content is not None:
         manifest.check(directory, content, manifest.metadata_of(content))
     builder = store.open_prepared(directory)
@@ -53,10 +60,14 @@ def load(
     return Dataset(name, split, images, labels, store.class_names(builder))
 
 
-def _find(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, dict[str, Any] | None]:
+def _find(name: str, version: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, dict[str, Any] | None]:
     """The directory of a prepared set and its record, if it has one."""
     root = location.data_dir(data_dir)
-    directory = location.prepared(root, name)
+    directory = location.prepared(root, name, version)
+    if directory is None and (other := location.prepared(root, name)) is not None:
+        raise DatasetMissing(
+            f"{name} is prepared in {root} as version {other.name}, not {version}: ask for that, or for any"
+        )
     if directory is None:
         raise _missing(name, root, data_dir)
     return directory, manifest.read(directory)
@@ -94,7 +105,8 @@ def describe(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> It
     Raises:
         DataError: if the set is unknown, not prepared, or damaged.
     """
-    directory, content = _find(name, data_dir)
+    name, version = catalog.resolve(name)
+    directory, content = _find(name, version, data_dir)
     if content is not None:
         manifest.check(directory, content, content["files"])
     builder = store.open_prepared(directory)

@@ -1,5 +1,7 @@
 """Where prepared sets lie: `<data_dir>/<name>[/<config>]/<version>`, as TFDS lays them out."""
 
+import fnmatch
+import json
 import os
 import re
 from pathlib import Path
@@ -8,6 +10,7 @@ from pp_jax.data import manifest
 from pp_jax.data.types import DataError
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+_WRITTEN = ("*.json", "*.labels.txt", "*.array_record-*", f"{manifest.DECODED}/*.npy")
 
 
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
@@ -15,11 +18,63 @@ def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
     return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
 
 
-def prepared(root: Path, name: str) -> Path | None:
-    """The directory of the newest prepared version of a set; None if there is none."""
+def prepared(root: Path, name: str, version: str = "*") -> Path | None:
+    """The directory of a set's newest version that can be read, else of its newest version; None if there is none.
+
+    Args:
+        root: the data directory.
+        name: the set, with its configuration if it has one.
+        version: which versions count, e.g. "3.0.1" or "3.*.*".
+    """
     folder = root / name
-    versions = [path for path in folder.iterdir() if _is_prepared(path)] if folder.is_dir() else []
-    return max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=None)
+    found = [path for path in folder.iterdir() if _is_prepared(path)] if folder.is_dir() else []
+    versions = [path for path in found if fnmatch.fnmatchcase(path.name, version)]
+    return max(
+        versions,
+        key=lambda path: (file_format(path) == "array_record", tuple(map(int, path.name.split(".")))),
+        default=None,
+    )
+
+
+def file_format(directory: Path) -> str:
+    """The format that a prepared set's records are stored in; "array_record" where its description is damaged."""
+    try:
+        described = json.loads((directory / "dataset_info.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "array_record"
+    return str(described.get("fileFormat", "tfrecord")) if isinstance(described, dict) else "array_record"
+
+
+def check_replaceable(directory: Path, name: str) -> None:
+    """Refuse to put a set where something lies that this library did not write; what it wrote carries its record.
+
+    Args:
+        directory: the version directory that the set is to get.
+        name: the set, for the cure.
+
+    Raises:
+        DataError: naming what is there, and how to prepare the set beside it.
+    """
+    if not os.path.lexists(directory):
+        return
+    if not (directory / manifest.NAME).is_file():
+        raise DataError(f"{directory} {_origin(directory)} and is left as it is; {beside(name)}")
+    names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir())
+    strange = [name for name in names if not any(fnmatch.fnmatchcase(name, known) for known in _WRITTEN)]
+    strange = [name for name in strange if not name.rpartition("/")[2].startswith(".")]
+    if strange:
+        raise DataError(
+            f"{directory} also holds files that are no part of the set ({', '.join(strange[:3])}), "
+            "which replacing it would delete: move them away first"
+        )
+
+
+def beside(name: str) -> str:
+    """The cure of a set that must not, or cannot, be used where it is."""
+    return (
+        f"cure: a data directory of its own, python -m pp_jax.data prepare {name} --data-dir DIR, "
+        "and TFDS_DATA_DIR=DIR wherever it is loaded"
+    )
 
 
 def all_prepared(root: Path) -> dict[str, Path]:
@@ -44,6 +99,16 @@ def make_writable(root: Path) -> None:
         ) from error
     if not os.access(root, os.W_OK | os.X_OK):
         raise DataError(f"the data directory {root} is not writable: choose another with --data-dir")
+
+
+def _origin(directory: Path) -> str:
+    """What a directory is that this library did not write."""
+    if not _is_prepared(directory):
+        return "was not written by this library"
+    stored = file_format(directory)
+    return f"was prepared by TFDS as {stored}" + (
+        "" if stored == "array_record" else ", which cannot be read without TensorFlow,"
+    )
 
 
 def _is_prepared(path: Path) -> bool:

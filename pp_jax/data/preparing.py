@@ -1,6 +1,7 @@
 """Prepare a set: fetch, check, write to one side, read back, check again, rename into place."""
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import functools
@@ -8,14 +9,14 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pp_jax.data import catalog, checks, location, manifest, store
-from pp_jax.data.files import open_files
+from pp_jax.data.files import Files, open_files
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import DataError, DatasetCorrupt, Raw, Report, SourceUnavailable, Track, quiet, silent
 
@@ -42,7 +43,7 @@ def prepare(
         source: a file, folder or archive to read from, in place of the set's own sources.
         data_dir: $TFDS_DATA_DIR, else ~/tensorflow_datasets, by default.
         size: side to which an image folder's images are cropped and resampled; None leaves them as they are.
-        force: prepare again what is prepared already.
+        force: prepare again what this library has prepared already; what TFDS prepared is never replaced.
         report: is told where the set came from and where it went, a sentence at a time.
         track: shows progress.
 
@@ -50,8 +51,9 @@ def prepare(
         The directory of the prepared set.
 
     Raises:
-        DataError: the set is unknown, no source delivers it, the source is damaged or is another set, or the data
-            directory cannot be written to. Nothing is left behind then.
+        DataError: the set is unknown, no source delivers it, the source is damaged or is another set, the data
+            directory cannot be written to, or something that this library did not write lies in the set's place.
+            Nothing is left behind then.
     """
     spec = name if isinstance(name, Spec) else catalog.find(name)
     _check_options(spec, source, size)
@@ -59,19 +61,32 @@ def prepare(
     location.make_writable(root)
     with _alone(root, spec, report) as work:
         present = location.prepared(root, spec.name)
-        if present is not None and not force:
+        if present is not None and not force and location.file_format(present) == "array_record":
             report(f"{spec.name} is prepared already in {present}")
             return present
+        final = root / spec.name / spec.version
+        location.check_replaceable(final, spec.name)
         raw, origin = _obtain(spec, source, size, work, report, track)
         raw, class_names = checks.normalise(spec, raw, whole=source is None)
         _check_space(root, raw)
         directory = store.write(spec, raw, class_names, work / "new", track)
         _finish(spec, raw, origin, directory, track)
-        final = root / spec.name / spec.version
         _swap(directory, final, work / "old")
-    counts = ", ".join(f"{len(labels)} {split}" for split, (_, labels) in raw.splits.items())
-    report(f"prepared {spec.name} ({counts}) from {origin} in {final}")
+    report("; ".join((f"prepared {spec.name}: {_counts(raw)}, from {origin} in {final}", *_remarks(raw))))
     return final
+
+
+def _counts(raw: Raw) -> str:
+    """Images and classes of every split, such as "60000 train images of 10 classes"."""
+    return ", ".join(
+        f"{len(labels)} {split} images of {len(np.unique(labels))} classes" for split, (_, labels) in raw.splits.items()
+    )
+
+
+def _remarks(raw: Raw) -> tuple[str, ...]:
+    """What should be known about the source, and what of it was left out."""
+    left_out = f"left out: {', '.join(raw.left_out)}" if raw.left_out else ""
+    return tuple(filter(None, (raw.note, left_out)))
 
 
 def _check_options(spec: Spec, source: str | os.PathLike[str] | None, size: int | None) -> None:
@@ -125,16 +140,22 @@ def _obtain(
     assert spec.read is not None
     read = spec.read if size is None else functools.partial(spec.read, size=size)
     if source is not None:
-        return read(open_files(Path(source))), os.fspath(Path(source).absolute())
+        return _read(read, open_files(Path(source))), os.fspath(Path(source).absolute())
     failures = []
     for origin in spec.origins:
         with tempfile.TemporaryDirectory(dir=work) as folder:
             try:
-                return read(origin.fetch(Path(folder), report)), origin.title
+                return _read(read, origin.fetch(Path(folder), report)), origin.title
             except (SourceUnavailable, DatasetCorrupt) as error:
                 failures.append(f"{origin.title}: {error}")
                 report(failures[-1])
     raise _needs_files(spec, "; ".join(failures))
+
+
+def _read(read: Callable[[Files], Raw], files: Files) -> Raw:
+    """The arrays of a source, with what was left out when its files were listed."""
+    raw = read(files)
+    return dataclasses.replace(raw, left_out=tuple(dict.fromkeys((*files.left_out, *raw.left_out))))
 
 
 def _check_space(root: Path, raw: Raw) -> None:
@@ -168,6 +189,7 @@ def _finish(spec: Spec, raw: Raw, origin: str, directory: Path, track: Track) ->
         "about": spec.about,
         "source": origin,
         "note": raw.note,
+        "left_out": list(raw.left_out),
         "shape": list(next(iter(raw.splits.values()))[0].shape[1:]),
         "num_classes": len(store.class_names(builder)),
         "splits": splits,

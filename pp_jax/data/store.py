@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from google.protobuf import json_format
 from PIL import Image
 
+from pp_jax.data import location, manifest
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import DataError, DatasetCorrupt, DatasetMissing, Raw, Track
 
@@ -129,12 +130,12 @@ def open_prepared(directory: Path) -> tfds.core.DatasetBuilder:
         builder = tfds.builder_from_directory(os.fspath(directory))
     except (ValueError, KeyError, OSError, json_format.ParseError) as error:
         raise DatasetCorrupt(
-            f"{directory} is not a whole prepared set ({error}); delete it and prepare it again"
+            f"{directory} is not a whole prepared set ({error}); move it away and prepare it again"
         ) from error
     if builder.info.file_format is not tfds.core.FileFormat.ARRAY_RECORD:
         raise DataError(
-            f"{directory} is stored as {builder.info.file_format.value}, which cannot be read without TensorFlow: "
-            f"prepare it as array_record with: python -m pp_jax.data prepare {_name(builder)} --force"
+            f"{directory} was prepared by TFDS as {builder.info.file_format.value}, which cannot be read without "
+            f"TensorFlow; {location.beside(_name(builder))}"
         )
     return builder
 
@@ -220,7 +221,10 @@ def _keys(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
     """The names of the features that hold image and label."""
     keys = builder.info.supervised_keys
     if not keys or len(keys) != 2 or not isinstance(builder.info.features[keys[0]], tfds.features.Image):
-        raise DataError(f"{builder.info.full_name} is not a set of labelled images")
+        raise DataError(
+            f"{builder.info.full_name} is not a set of labelled images (its supervised keys are {keys or 'none'}): "
+            "choose a set whose supervised keys are an image and its label"
+        )
     return keys
 
 
@@ -237,5 +241,6 @@ def _corrupt(builder: tfds.core.DatasetBuilder, split: str, error: Exception) ->
         if name in builder.info.splits
         else ""
     )
-    cure = f"python -m pp_jax.data prepare {_name(builder)} --force"
-    return DatasetCorrupt(f"{files or builder.data_dir} is truncated or altered ({error}); cure: {cure}")
+    ours = (Path(builder.data_dir) / manifest.NAME).is_file()
+    cure = f"cure: python -m pp_jax.data prepare {_name(builder)} --force" if ours else location.beside(_name(builder))
+    return DatasetCorrupt(f"{files or builder.data_dir} is truncated or altered ({error}); {cure}")

@@ -104,6 +104,11 @@ def test_class_names_that_occur_twice_are_told_apart(tmp_path):
         ("tiny_set", "validation", DatasetMissing, "train, test"),
         ("tiny_set", "train[:a]", ValueError, "train\\[:1000\\]"),
         ("tiny_set", "train[:41]", ValueError, "40"),
+        ("tiny_set", ["train", "test"], ValueError, "each split by itself"),
+        ("tiny_set", None, ValueError, "each split by itself"),
+        ("tiny_set:2.*.*", "train", DatasetMissing, r"as version 1\.0\.0, not 2"),
+        ("MNIST:3.0.1", "train", DatasetMissing, "prepare mnist"),
+        ("emnist", "train", DataError, "'emnist/byclass' or 'emnist/bymerge'"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_clear_sentence(prepared, name, split, error, message):
@@ -148,7 +153,7 @@ def test_damaged_records_of_a_set_that_tfds_prepared_are_one_error(fresh, damage
         path.unlink()
     else:
         path.write_bytes({"cut": data[: len(data) // 2], "flip": data, "empty": b""}[damage])
-    with pytest.raises(DatasetCorrupt, match=f"{path.name}.*prepare tiny_set --force"):
+    with pytest.raises(DatasetCorrupt, match=f"{path.name}.*prepare tiny_set --data-dir DIR"):
         load("tiny_set", data_dir=root)
 
 
@@ -161,7 +166,7 @@ def test_the_cure_names_the_configuration(tmp_path):
     with pytest.raises(DatasetCorrupt, match="prepare tiny_set/small --force"):
         load("tiny_set/small", data_dir=tmp_path)
     (directory / "pp_jax.json").unlink()
-    with pytest.raises(DatasetCorrupt, match="prepare tiny_set/small --force"):
+    with pytest.raises(DatasetCorrupt, match="prepare tiny_set/small --data-dir DIR"):
         load("tiny_set/small", data_dir=tmp_path)
 
 
@@ -180,8 +185,13 @@ def test_a_set_in_a_format_without_random_access_is_one_error(fresh):
     path = directory / "dataset_info.json"
     path.write_text(path.read_text().replace('"array_record"', '"tfrecord"'))
     (directory / "pp_jax.json").unlink()
-    with pytest.raises(DataError, match=r"tfrecord.*prepare tiny_set --force"):
+    with pytest.raises(DataError, match=r"tfrecord.*prepare tiny_set --data-dir DIR"):
         load("tiny_set", data_dir=root)
+
+
+@pytest.mark.parametrize("name", ["tiny_set:1.0.0", "tiny_set:1.*.*", "tiny_set/1.0.0"])
+def test_a_version_may_be_asked_for(prepared, name):
+    assert load(name, data_dir=prepared[1]).name == "tiny_set"
 
 
 def test_photographs_of_many_sizes_that_tfds_prepared_are_one_error(tmp_path):

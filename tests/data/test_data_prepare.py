@@ -91,7 +91,7 @@ def test_sources_are_tried_in_order_and_reported(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"name": "notmnist"}, SourceUnavailable, "no source of its own; give an .npz"),
+        ({"name": "notmnist"}, SourceUnavailable, "no source of its own; give notMNIST_small.tar.gz"),
         ({"name": "mnits"}, DataError, "did you mean"),
         ({"name": "mnist", "source": "absent.zip"}, SourceUnavailable, "absent.zip"),
         ({"name": "mnist", "size": 20}, DataError, "--size does not apply"),

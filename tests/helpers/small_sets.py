@@ -17,10 +17,10 @@ def random_raw(seed: int = 0, *, counts: dict[str, int] | None = None, shape=(8,
     return Raw(splits, names)
 
 
-def spec_of(raw: Raw, name: str = "tiny_set", **more) -> Spec:
+def spec_of(raw: Raw, name: str = "tiny_set", version: str = "1.0.0", **more) -> Spec:
     """A set that is made of given arrays."""
     channels = next(iter(raw.splits.values()))[0].shape[-1]
-    return Spec(name, "1.0.0", (None, None, channels), "A set for tests.", make=lambda track: raw, **more)
+    return Spec(name, version, (None, None, channels), "A set for tests.", make=lambda track: raw, **more)
 
 
 def multiset(images: np.ndarray, labels: np.ndarray) -> list[tuple[bytes, int]]:

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the official binary version, and lossless mosaics."""
+"""CIFAR-10 and CIFAR-100: the official binary version, lossless mosaics, and folders of single pictures."""
 
 import io
 import re
@@ -7,7 +7,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pp_jax.data.files import Files
+from pp_jax.data.formats import naming, pictures
 from pp_jax.data.types import DatasetCorrupt, Raw
+
+ENDINGS = r"(\.bin|\.png|\.jpe?g|\.webp|(^|/)(data_batch_\d|test_batch|train|test|meta|batches\.meta))"
+"""The names of files that `read` knows."""
 
 _PIXELS = 3 * 32 * 32
 
@@ -21,6 +25,9 @@ def read(files: Files, classes: tuple[str, ...]) -> Raw:
 
     Mosaics: `<split>/<class>[_<part>].webp` (or .png), lossless, tiles of 32×32 read row by row.
 
+    Pictures: `<split>/<class>/<name>.png` (fastai), `<split>/<number>_<class>.png`, or `train/<number>.png` with
+    `trainLabels.csv` (Kaggle); pictures whose class cannot be known are left out.
+
     Args:
         files: the files of a folder or an archive.
         classes: the class names; 100 of them mean CIFAR-100.
@@ -33,15 +40,20 @@ def read(files: Files, classes: tuple[str, ...]) -> Raw:
         read_one = _records_fine if len(classes) == 100 else _records
         splits = {split: _join([read_one(files, name) for name in names]) for split, names in binary.items() if names}
         return Raw(splits)
-    mosaics = [name for name in files.names if name.endswith((".webp", ".png"))]
+    if single := pictures.labelled(files, classes):
+        return pictures.read(files, single, classes)
+    mosaics = [name for name in files.names if name.lower().endswith((".webp", ".png"))]
     if mosaics:
         return _read_mosaics(files, mosaics, classes)
-    if any(re.search(r"(data_batch_\d|test_batch|/train|/test|/meta)$", name) for name in files.names):
+    version = f"the binary version (cifar-{len(classes)}-binary.tar.gz)"
+    if any(re.search(r"(^|/)(data_batch_\d|test_batch|train|test|meta|batches\.meta)$", name) for name in files.names):
         raise DatasetCorrupt(
-            f"{files.origin} is the Python version of CIFAR, a pickle, which is not opened: fetch the binary version "
-            f"(cifar-{len(classes)}-binary.tar.gz)"
+            f"{files.origin} is the Python version of CIFAR, a pickle, which is not opened: fetch {version}"
         )
-    raise DatasetCorrupt(f"{files.origin} holds neither CIFAR's binary files nor mosaics such as train/<class>.webp")
+    raise DatasetCorrupt(
+        f"{files.origin} holds neither CIFAR's binary files nor mosaics such as train/<class>.webp nor pictures such "
+        f"as train/<class>/1.png: give {version}"
+    )
 
 
 def _binary_names(files: Files) -> dict[str, list[str]]:
@@ -71,7 +83,7 @@ def _records_fine(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _read_mosaics(files: Files, names: list[str], classes: tuple[str, ...]) -> Raw:
     """All mosaics, by split and class, parts in order."""
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for name in sorted(names, key=_natural):
+    for name in sorted(names, key=naming.natural):
         split, stem = name.rsplit(".", 1)[0].split("/")[-2:] if "/" in name else ("train", name.rsplit(".", 1)[0])
         label = next((classes.index(stem_) for stem_ in (stem, re.sub(r"_\d+$", "", stem)) if stem_ in classes), None)
         if label is None:
@@ -99,8 +111,3 @@ def _join(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.nd
     """Images and labels, one part after the other."""
     images, labels = zip(*parts, strict=True)
     return np.concatenate(images), np.concatenate(labels)
-
-
-def _natural(name: str) -> list[str | int]:
-    """A sort key that puts part 10 after part 9."""
-    return [int(piece) if piece.isdigit() else piece for piece in re.split(r"(\d+)", name)]

@@ -1,11 +1,15 @@
 """MATLAB files of SVHN's cropped digits."""
 
 import io
+import re
 
 import numpy as np
 
 from pp_jax.data.files import Files
 from pp_jax.data.types import DatasetCorrupt, Raw
+
+ENDINGS = r"(\.mat|(^|/)(train|test|extra)\.tar)"
+"""The names of files that `read` knows, and of those that it can name."""
 
 
 def read(files: Files) -> Raw:
@@ -18,6 +22,13 @@ def read(files: Files) -> Raw:
     """
     found = {split: files.find(f"{split}_32x32.mat") for split in ("train", "test", "extra")}
     splits = {split: _parse(files.read(name), files.where(name)) for split, name in found.items() if name is not None}
+    if not splits and any(
+        re.search(r"digitStruct\.mat$|(^|/)(train|test|extra)\.tar(\.gz)?$", name) for name in files.names
+    ):
+        raise DatasetCorrupt(
+            f"{files.origin} is SVHN's format 1, whole house numbers with digitStruct.mat: fetch format 2, the cropped "
+            "digits in train_32x32.mat and test_32x32.mat"
+        )
     if not splits:
         raise DatasetCorrupt(f"{files.origin} holds no SVHN file such as train_32x32.mat")
     return Raw(splits)
@@ -25,6 +36,11 @@ def read(files: Files) -> Raw:
 
 def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """The images and labels of one file."""
+    if data.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n\x1a\n" in data[:1024]:
+        raise DatasetCorrupt(
+            f"{where} was saved as MATLAB v7.3 (HDF5), which is not read: fetch the official file, or save X and y in "
+            "MATLAB with save(…, '-v7')"
+        )
     import scipy.io
     from scipy.io.matlab import MatReadError
 
