@@ -57,6 +57,14 @@ class AttackOptions:
     start: str | None = None
     """Start from weights trained on the labels of this data set, or from a .safetensors file."""
 
+    @property
+    def start_file(self) -> Path | None:
+        """The file that attackers start from, where that is what `start` names."""
+        if self.start is None:
+            return None
+        path = Path(self.start).expanduser()
+        return path if path.suffix == ".safetensors" or path.is_file() else None
+
     def recipe(self) -> Any:
         """How the attacker trains."""
         import optax
@@ -133,25 +141,29 @@ class Options:
         return found
 
     def network(self) -> Any:
-        """The attacker's architecture."""
+        """The attacker's architecture; it normalises pixels as the file does that it starts from."""
         test = self.test()
-        return victims.network_for(self.attack.model, len(test.class_names), test.images.shape[1:])
+        network = victims.network_for(self.attack.model, len(test.class_names), test.images.shape[1:])
+        file = self.attack.start_file
+        return network if file is None else victims.stored(file, network)[0]
 
     def start(self) -> Any:
         """The parameters that attackers start from, or None for fresh ones; a last layer of other classes is fresh."""
         import jax
 
-        from pp_jax import checkpoints
-
-        source = self.attack.start
+        source, file = self.attack.start, self.attack.start_file
         if source is None:
             return None
-        if source.endswith(".safetensors"):
-            given = checkpoints.load(source)[0]
+        network = self.network()
+        if file is not None:
+            given = victims.stored(file, network)[1]
         else:
             options = VictimOptions(source, self.attack.model)
             given = victims.victim(options, self.runs, self.data_dir).params
-        fresh = self.network().init(jax.random.key(self.victim.seed), self.test().images.shape[1:])
+        fresh = network.init(jax.random.key(self.victim.seed), self.test().images.shape[1:])
+        ours: Any = jax.tree.structure(fresh)
+        if ours != jax.tree.structure(given):
+            raise ValueError(f"start is {source}: must hold the layers of {self.attack.model} (--attack.model)")
         return jax.tree.map(lambda new, old: old if new.shape == old.shape else new, fresh, given)
 
     def owned(self) -> Any:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 Model = Literal["lenet", "mlp", "vgg16_bn", "resnet18", "resnet34", "resnet50", "wrn_40_2"]
 Augmentation = Literal["none", "cifar", "imagenet"]
 
+_IMPORT = "`python -m pp_jax.models import-torch`"
+
 
 @dataclasses.dataclass(frozen=True)
 class VictimOptions:
@@ -46,7 +48,8 @@ class VictimOptions:
     outlier_weight: float = 0.5
     """Outlier exposure: weight of its loss."""
     weights: Path | None = None
-    """Start from these instead of training: a file that `python -m pp_jax.models import-torch` or a script wrote."""
+    """Take these instead of training: a file that `python -m pp_jax.models import-torch` or a script wrote. Pixels are
+    normalised as it says."""
     seed: int = 0
     """Of initialisation and order."""
 
@@ -60,12 +63,19 @@ class VictimOptions:
             del chosen["clip"]
         if self.outliers is None:
             del chosen["outlier_weight"]
-        if self.weights is not None:
-            if not self.weights.exists():
+        if self.weights_file is not None:
+            if not self.weights_file.exists():
                 raise ValueError(f"weights is {self.weights}: there is no such file")
-            digest = _sha256(self.weights, self.weights.stat().st_mtime_ns)
+            if self.weights_file.is_dir():
+                raise ValueError(f"weights is {self.weights}, a folder: must be a file that {_IMPORT} writes")
+            digest = _sha256(self.weights_file, self.weights_file.stat().st_mtime_ns)
             return {"dataset": self.dataset, "model": self.model, "weights_sha256": digest}
         return chosen
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Where the weights are, if they are given."""
+        return None if self.weights is None else Path(self.weights).expanduser()
 
     def recipe(self) -> Any:
         """How the victim is trained."""
@@ -97,7 +107,7 @@ def victim(options: VictimOptions, runs: Path, data_dir: Path | None) -> Any:
     """Train the victim, or load it if that has been done; of several processes one trains, and the others wait.
 
     Raises:
-        ValueError: for options that contradict each other, data that is not prepared, or weights of other pixels.
+        ValueError: for options that contradict each other, data that is not prepared, or weights of another network.
     """
     import jax
 
@@ -112,7 +122,7 @@ def victim(options: VictimOptions, runs: Path, data_dir: Path | None) -> Any:
     network = network_for(options.model, test.num_classes, test.image_shape)
     like = jax.eval_shape(lambda: network.init(jax.random.key(0), test.image_shape))
     own = folder / f"{records.key(settings)}.safetensors"
-    weights = options.weights or own
+    weights = options.weights_file or own
 
     def ready() -> bool:
         return weights.exists() and records.find(folder, settings) is not None
@@ -122,7 +132,7 @@ def victim(options: VictimOptions, runs: Path, data_dir: Path | None) -> Any:
         with records.claim(folder, settings, wait=True):
             if not ready():
                 _make(options, network, like, train, test, weights, folder, data_dir)
-    params = load_weights(weights, network, like)
+    network, params = stored(weights, network, like=like)
     # Here, where a process that was killed after its last write comes along as well.
     records.discard(own.with_suffix(".partial"))
     return Victim(
@@ -147,6 +157,8 @@ def untrained(options: VictimOptions, data_dir: Path | None) -> Any:
     train = data.load(options.dataset, "train", data_dir=data_dir)
     network = network_for(options.model, train.num_classes, train.image_shape)
     params = network.init(jax.random.key(0), train.image_shape)
+    if options.weights_file is not None:
+        network, _ = stored(options.weights_file, network, like=params)
     return Victim(network, params, train.images, train.labels, options.recipe())
 
 
@@ -170,7 +182,7 @@ def _make(
     started, settings = time.perf_counter(), {"victim": options.settings()}
     result: dict[str, Any] = {}
     if options.weights is not None:
-        params = load_weights(weights, network, like)
+        network, params = stored(weights, network, like=like)
     else:
         result.update(privacy(options, len(train)))
         params = _fit(options, network, train, weights.with_suffix(".partial"), settings, data_dir)
@@ -256,15 +268,17 @@ def network_for(model: Model, num_classes: int, image_shape: tuple[int, int, int
     return makers[model]()
 
 
-def load_weights(path: Path, network: Any, like: Any) -> Any:
-    """The parameters in a checkpoint, refused where they were made for other pixels than the network sees."""
+def stored(path: Path, network: Any, *, like: Any = None) -> tuple[Any, Any]:
+    """The network and its parameters as a checkpoint has them: with the normalisation that it was trained with.
+
+    Raises:
+        ValueError: for a file that is no checkpoint, or one of another network than `like` is of.
+    """
     from pp_jax import checkpoints
 
     params, metadata = checkpoints.load(path, like=like)
-    for name, own in (("mean", network.mean), ("std", network.std)):
-        if tuple(metadata.get(name, own)) != own:
-            raise ValueError(f"{path} is for images with {name} {metadata[name]}: must be {own}; import it with these")
-    return params
+    pixels = {name: tuple(metadata[name]) for name in ("mean", "std") if name in metadata}
+    return dataclasses.replace(network, **pixels), params
 
 
 def outlier_images(dataset: str, image_shape: tuple[int, int, int], data_dir: Path | None) -> Any:

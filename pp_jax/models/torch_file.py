@@ -1,171 +1,104 @@
-"""State dicts of PyTorch, read without PyTorch and without running what a pickle asks for.
+"""State dicts of PyTorch, read without PyTorch and without running what a pickle asks for."""
 
-A pickle is a program. The reader below admits the few names that a state dict consists of, answers each of them with a
-plain description of a tensor, and refuses the file by name at anything else. The arrays are made afterwards.
-"""
-
+import hashlib
 import math
 import os
 import pickle
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-# The storage classes of PyTorch and what safetensors calls the same types.
-_STORAGES = {
-    "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64", "Int": "int32",
-    "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
-}  # fmt: skip
+from pp_jax import _formats
+from pp_jax.models import torch_container, torch_shards, torch_state
+from pp_jax.models.torch_pickle import Odd
+
+_DTYPES = (
+    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
+)  # fmt: skip
+# What safetensors calls them.
 _SAFETENSORS = {
     "F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "C64": "complex64",
 }  # fmt: skip
-_NESTED = ("state_dict", "model_state_dict", "model")
-_MAGIC = 0x1950A86A20F9469CFC6C
 _DAMAGE = (
     pickle.UnpicklingError, zipfile.BadZipFile, EOFError, struct.error, ArithmeticError, LookupError, AttributeError,
     TypeError, ValueError, RuntimeError, MemoryError, OSError,
 )  # fmt: skip
 
 
-class _Refused(Exception):
-    """A file names something that is no part of a state dict."""
+class _Unsupported(Exception):
+    """A tensor is no plain array of a type that networks are made of."""
 
 
-class _Storage(NamedTuple):
-    """A run of numbers in the file: `length` of them from the `start`-th on."""
-
-    key: str
-    dtype: str
-    start: int
-    length: int
-
-
-class _Tensor(NamedTuple):
-    """A tensor as it is described in the file."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __setstate__(self, state: Any) -> None:
-        """Ignore what old files say about gradients."""
-
-
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, np.ndarray]:
     """Read a state dict: safetensors, or what `torch.save` writes, in its zip format or the one before.
 
-    A dict under "state_dict", "model_state_dict" or "model" is taken in place of the whole, and the prefix "module."
-    is dropped if all names have it. No code of the file is run.
+    What stands beside the weights in a checkpoint, such as an optimizer or the class of the network, is not needed: no
+    code of the file is run and no class of it is imported. The weights may lie under any key and at any depth, in a
+    module that was saved whole, or in several files: give their index, `model.safetensors.index.json`, or the folder.
+    The prefixes of wrappers that all names have, such as "module._orig_mod.", are dropped.
 
     Args:
-        path: the file.
+        path: the file, the index of several, or their folder; ~ is the home folder.
+        key: where the weights are if the file holds several, such as "state_dict_ema".
 
     Returns:
-        Tensors by name, in the order of the file, as read-only arrays of their own types and shapes.
+        Tensors by name, in the order of the file (safetensors: of the names), as read-only arrays of their own types
+        and shapes.
 
     Raises:
-        ValueError: if the file is in another format, damaged, names anything that is no part of a state dict (the
-            message says what), or holds something else than tensors.
+        ValueError: if the file is in another format (the message says in which), damaged, or holds no weights, several
+            without a `key`, or tensors that are no plain arrays of floats, integers or truth values.
         OSError: if the file cannot be opened.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    try:
+        tensors: dict[str, np.ndarray] = {}
+        for file in torch_shards.files(path):
+            tensors |= _read(file, key)
+        torch_shards.check_whole(path, tensors)
+    except torch_state.Refused as error:
+        raise ValueError(
+            f"{path} must hold one state dict, as torch.save(model.state_dict(), path) does: {error}"
+        ) from None
+    return torch_state.unprefixed(tensors)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file, or of all files that an index or a folder stands for, one after the other."""
+    digest = hashlib.sha256()
+    for file in torch_shards.files(path):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
+    """The tensors of one file."""
     with path.open("rb") as file:
         head = file.read(16)
         file.seek(0)
         try:
             if head[8:9] == b"{":
-                return _unprefixed(_read_safetensors(file.read()))
-            tensors, storages = _read_zip(file) if head.startswith(b"PK\x03\x04") else _read_old(file)
-            return _unprefixed({name: _array(tensor, storages) for name, tensor in tensors.items()})
-        except _Refused as error:
+                if key is not None:
+                    raise torch_state.Refused(f"safetensors have no keys such as {key!r}")
+                return _read_safetensors(file.read())
+            saved = (torch_container.open_zip if head.startswith(b"PK\x03\x04") else torch_container.open_old)(file)
+            return _arrays(torch_state.find(saved.tree, key), saved)
+        except _Unsupported as error:
             raise ValueError(
-                f"{path} must hold nothing but a state dict, as torch.save(model.state_dict(), path) writes it: {error}"
+                f"{path} holds {error}, which is not supported: convert it to float16 or float32, dense, and save again"
             ) from None
         except _DAMAGE as error:
-            raise ValueError(f"{path} must be a whole file of safetensors or torch.save: {error}") from error
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds dicts, lists, numbers and descriptions of tensors; refuses every name that a state dict does not need."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="utf-8")
-        self.dtypes: dict[str, str] = {}
-        # Made anew for each pickle, so that none can alter them for the next.
-        self._admitted: dict[str, Any] = {
-            "collections.OrderedDict": OrderedDict,
-            "torch._utils._rebuild_tensor": lambda *description: _Tensor(*description),
-            "torch._utils._rebuild_tensor_v2": lambda *description: _Tensor(*description[:4]),
-            "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-            "torch.nn.parameter.Parameter": lambda tensor, *_: tensor,
-            **{f"torch.{name}Storage": dtype for name, dtype in _STORAGES.items()},
-        }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name."""
-        if f"{module}.{name}" not in self._admitted:
-            raise _Refused(f"it names {module}.{name}, which was not run")
-        return self._admitted[f"{module}.{name}"]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        """The storage that ("storage", type, key, place, length[, (view's key, start, length)]) describes."""
-        kind, dtype, key, _, length, *view = pid
-        if kind != "storage" or dtype not in _STORAGES.values():
-            raise ValueError(f"it describes a {kind} of {dtype}, not a storage of numbers")
-        self.dtypes[key] = dtype
-        start, length = view[0][1:] if view and view[0] else (0, length)
-        return _Storage(key, dtype, start, length)
-
-
-def _read_zip(file: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
-    """The state dict and the bytes of its storages, from an archive of data.pkl, data/0, data/1, …"""
-    with zipfile.ZipFile(file) as archive:
-        pickles = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
-        if len(pickles) != 1 or any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("the archive is not one that torch.save has written")
-        folder = pickles[0].removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist():
-            _check_byte_order(archive.read(f"{folder}byteorder") == b"little")
-        with archive.open(pickles[0]) as stream:
-            unpickler = _Unpickler(stream)
-            tensors = _state_dict(unpickler.load())
-        return tensors, {key: archive.read(f"{folder}data/{key}") for key in unpickler.dtypes}
-
-
-def _read_old(file: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
-    """The state dict and the bytes of its storages, from five pickles followed by the storages."""
-    if file.read(1) != b"\x80":
-        raise ValueError("it begins like neither")
-    file.seek(0)
-    if _Unpickler(file).load() != _MAGIC:
-        raise ValueError("it is a pickle, but not of torch.save")
-    _Unpickler(file).load()
-    _check_byte_order(_Unpickler(file).load()["little_endian"])
-    unpickler = _Unpickler(file)
-    tensors = _state_dict(unpickler.load())
-    storages = {}
-    end = os.fstat(file.fileno()).st_size
-    for key in _Unpickler(file).load():
-        if key not in unpickler.dtypes:
-            raise ValueError("it holds numbers that no tensor uses")
-        size = int.from_bytes(file.read(8), "little") * np.dtype(unpickler.dtypes[key]).itemsize
-        if size > end - file.tell():
-            raise ValueError("it ends before its last tensor")
-        storages[key] = file.read(size)
-    return tensors, storages
-
-
-def _check_byte_order(little: bool) -> None:
-    """Refuse files of big-endian machines."""
-    if not little:
-        raise ValueError("it is in big-endian byte order")
+            what = _formats.what_it_is(path)
+            why = error if what in ("", _formats.TORCH) else what
+            raise ValueError(f"{path} must be a whole file of safetensors or torch.save: {why}") from error
 
 
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
@@ -176,32 +109,31 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         tensors = deserialize(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return {
-        name: np.frombuffer(view["data"], np.dtype(_SAFETENSORS[view["dtype"]])).reshape(view["shape"])
-        for name, view in tensors
-    }
+    arrays = {}
+    for name, view in sorted(tensors, key=lambda tensor: tensor[0]):
+        dtype = _supported(_SAFETENSORS.get(view["dtype"], view["dtype"]), name)
+        arrays[name] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
+    return arrays
 
 
-def _state_dict(tree: Any) -> dict[str, _Tensor]:
-    """The state dict in what was saved: the whole, or the part under a customary name."""
-    if isinstance(tree, Mapping):
-        tree = next((tree[name] for name in _NESTED if isinstance(tree.get(name), Mapping)), tree)
-    if not isinstance(tree, Mapping) or not tree:
-        raise _Refused(f"it holds {'nothing' if tree == {} else type(tree).__name__}")
-    for name, value in tree.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise _Refused(f"it holds {type(value).__name__} under {name!r}")
-    return dict(tree)
+def _arrays(tensors: Mapping[str, Any], saved: torch_container.Saved) -> dict[str, np.ndarray]:
+    """The arrays that descriptions select, their storages read once each."""
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Odd):
+            raise _Unsupported(f"{tensor.what} under {name!r}")
+        _supported(tensor.storage.dtype, name)
+    storages = saved.storages(dict.fromkeys(tensor.storage.key for tensor in tensors.values()))
+    return {name: _array(tensor, storages) for name, tensor in tensors.items()}
 
 
-def _unprefixed(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Names without the prefix of `torch.nn.DataParallel`."""
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+def _supported(dtype: str, name: str) -> np.dtype:
+    """NumPy's type of this name, if networks are made of it."""
+    if dtype not in _DTYPES:
+        raise _Unsupported(f"{dtype} under {name!r}")
+    return np.dtype(dtype)
 
 
-def _array(tensor: _Tensor, storages: Mapping[str, bytes]) -> np.ndarray:
+def _array(tensor: Any, storages: Mapping[str, bytes]) -> np.ndarray:
     """The array that a description selects from its storage, as a read-only view."""
     storage, offset, shape, strides = tensor
     dtype = np.dtype(storage.dtype)

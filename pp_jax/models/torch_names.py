@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax.models import torch_file, vgg
+from pp_jax.models import torch_file, torch_wrapped, vgg
 from pp_jax.models.lenet import LeNet
 from pp_jax.models.network import Network
 from pp_jax.models.resnet import ResNet
@@ -25,27 +25,48 @@ _VGG_HEAD = {"fc1": 0, "fc2": 3, "fc": 6}
 _SHOWN = 5
 
 
-def from_torch(path: str | os.PathLike[str], network: Network, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def from_torch(
+    path: str | os.PathLike[str],
+    network: Network,
+    image_shape: tuple[int, int, int],
+    *,
+    key: str | None = None,
+    prefix: str | None = None,
+) -> dict[str, Any]:
     """Read a PyTorch state dict as the variables of a network, without PyTorch.
 
     The names are torchvision's for `vgg16_bn` at 224×224 (at 32×32 with one layer `classifier`), `resnet18`, 34 and
-    50; `conv1`, `conv2`, `fc1`, `fc2` for LeNet; `conv1`, `block1.layer.0.bn1`, …, `bn1`, `fc` for WRN. The file is
-    read as in `pp_jax.models.torch_file.read`: nothing in it is run.
+    50; `conv1`, `conv2`, `fc1`, `fc2` for LeNet; `conv1`, `block1.layer.0.bn1`, …, `bn1`, `fc` for WRN; or those of
+    pretrainedmodels and ModelGuard. Whatever all of them begin with is dropped. The file is read as in
+    `pp_jax.models.torch_file.read`: nothing in it is run.
 
     Args:
-        path: file of safetensors or `torch.save`.
+        path: file of safetensors or `torch.save`, the index of several, or their folder.
         network: one of this package; its normalisation should be the one that the weights were trained with.
         image_shape: (H, W, C) of one image.
+        key: where in the file the weights are, if it holds several.
+        prefix: what their names begin with, if there are several such networks; other tensors are then left out.
 
     Returns:
         What `network.init` returns for that shape, with the values of the file.
 
     Raises:
-        ValueError: if the file is not a whole state dict or its tensors are not those of the network; the message
-            names those that are missing, surplus, or of another shape.
+        ValueError: if the file is not a whole state dict or its tensors are not those of the network (the message
+            names those that are missing, surplus, or of another shape), or if the file has a normaliser of its own and
+            the network normalises otherwise.
         OSError: if the file cannot be opened.
     """
-    return convert(torch_file.read(path), network, image_shape)
+    state = torch_file.read(path, key=key)
+    fitted = torch_wrapped.fit(state, network, expected_names(network, image_shape), prefix=prefix)
+    torch_wrapped.check_pixels(fitted, network)
+    return convert(fitted.state, network, image_shape)
+
+
+def expected_names(network: Network, image_shape: tuple[int, int, int]) -> list[str]:
+    """What PyTorch calls the variables of a network, in the order of `jax.tree.leaves`."""
+    like = jax.eval_shape(functools.partial(network.init, image_shape=image_shape), jax.random.key(0))
+    paths = [tuple(key.key for key in path) for path, _ in jax.tree_util.tree_flatten_with_path(like)[0]]
+    return [torch_name(network.module, path) for path in paths]
 
 
 def convert(state: Mapping[str, np.ndarray], network: Network, image_shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -72,6 +93,13 @@ def num_classes(state: Mapping[str, np.ndarray], network: Network) -> int:
     if last not in state:
         raise ValueError(f"the state dict lacks {last}, the last layer of {type(network.module).__name__}")
     return len(state[last])
+
+
+def first_kernel(state: Mapping[str, np.ndarray], network: Network) -> tuple[int, ...]:
+    """(out, in, height, width) of the first convolution, or () if the state dict lacks it."""
+    first = "conv1_1" if isinstance(network.module, VGG16BN) else "conv1"
+    tensor = state.get(torch_name(network.module, ("params", first, "kernel")))
+    return () if tensor is None else tensor.shape
 
 
 def torch_name(module: nn.Module, path: tuple[str, ...]) -> str:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax import _files
+from pp_jax import _files, _formats
 
 # What both the file format and JAX know.
 _DTYPES = {
@@ -21,6 +21,9 @@ _DTYPES = {
     "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
 }  # fmt: skip
+
+_COMMAND = "python -m pp_jax.models import-torch --model MODEL FILE --out PATH"
+_IMPORT = f"weights of PyTorch are imported first: {_COMMAND}"
 
 
 def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: Mapping[str, Any]) -> Path:
@@ -30,7 +33,7 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
     over names, types, shapes, values and metadata.
 
     Args:
-      path: the file; its folder is made when missing.
+      path: the file, ~ being the home folder; its folder is made when missing.
       params: nested dicts with string keys and arrays as leaves, such as Flax variables.
       metadata: JSON values: what a reader needs to use the parameters.
 
@@ -53,24 +56,24 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
         "empty": json.dumps([name for name in leaves if name not in arrays]),
     }
     header["sha256"] = _checksum(arrays, header)
-    return _files.write_bytes(path, to_bytes(arrays, metadata=header))
+    return _files.write_bytes(Path(path).expanduser(), to_bytes(arrays, metadata=header))
 
 
 def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:
     """Read a checkpoint, checked against its own checksum and, if given, against the tree it must fit.
 
     Args:
-      path: a file that `save` made.
+      path: a file that `save` made; ~ is the home folder.
       like: nested dict of arrays or `jax.ShapeDtypeStruct`: names, shapes and types that the parameters must have.
 
     Returns:
       The parameters (nested dicts of JAX arrays; the tree type of ``like`` where given) and the metadata.
 
     Raises:
-      ValueError: the file is damaged, no checkpoint, or does not fit ``like``.
+      ValueError: the file is damaged, no checkpoint (the message says what it is), or does not fit ``like``.
       OSError: the file cannot be read.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     arrays, header = _read(path)
     _require(header.get("sha256") == _checksum(arrays, header), path, "must match its own SHA-256: it is damaged")
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
@@ -137,14 +140,18 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays and header of a safetensors file."""
     from safetensors import SafetensorError, deserialize
 
+    _require(not path.is_dir(), path, f"must be a file that pp_jax.checkpoints.save wrote, not a folder; {_IMPORT}")
     data = path.read_bytes()
     try:
         tensors = deserialize(data)
     except SafetensorError as error:
-        raise ValueError(f"checkpoint {path} must be a whole safetensors file: {error}") from error
+        what = _formats.what_it_is(path) or error
+        needed = f"{what}, which are imported first: {_COMMAND}" if what == _formats.TORCH else what
+        raise ValueError(f"checkpoint {path} must be a whole safetensors file: {needed}") from error
     # The reader has just checked that the header is there and is JSON.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    _require(header.get("format") == "pp_jax.checkpoint/1", path, "must be written by pp_jax.checkpoints.save")
+    written = header.get("format") == "pp_jax.checkpoint/1"
+    _require(written, path, f"must be written by pp_jax.checkpoints.save; {_IMPORT}")
     for name, view in tensors:
         _require(view["dtype"] in _DTYPES, path, f"holds {name} in {view['dtype']}, which pp_jax does not write")
     arrays = {
