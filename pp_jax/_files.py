@@ -1,12 +1,17 @@
-"""Files that are whole or absent, never half-written."""
+"""Files that are whole or absent, never half-written; and which files are ours, so that no other is ever removed."""
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
+import json
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
+MARK = "written-by-pp_jax"
+"""The file in every folder of ours that says so, and which files in it are ours."""
 _PROBE_BYTES = 1 << 18  # a record with its example images is smaller
 
 
@@ -57,6 +62,83 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     probe = Path(folder) / f"probe-{secrets.token_hex(4)}"
     write_bytes(probe, bytes(_PROBE_BYTES))
     probe.unlink()
+
+
+def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[str]) -> Path:
+    """Make a folder of our own, with our mark inside, or find it again.
+
+    Args:
+      path: the folder; what it is in is made when missing.
+      purpose: what it keeps, in a few words.
+      holds: patterns (`fnmatch`) of the relative paths of the files that we write there: all that `remove_own` removes.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: something else has this name; it stays as it is.
+      OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    if _holds(path, purpose) is None:
+        # Made beside its place and renamed, mark and all: of two processes, none finds the folder without its mark.
+        made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        write_bytes(made / MARK, json.dumps({"keeps": purpose, "holds": list(holds)}).encode())
+        try:
+            made.rename(path)
+        except OSError:  # there already, and not empty
+            remove(made, [MARK])
+        if _holds(path, purpose) is None:
+            raise ValueError(
+                f"{path} is there and keeps no {purpose} of ours: it is left as it is; move it away, or give another "
+                "folder"
+            )
+    return path
+
+
+def remove_own(path: str | os.PathLike[str]) -> None:
+    """Remove the files that we wrote in a folder with our mark, and the folder if nothing else is in it.
+
+    A folder without our mark stays as it is.
+    """
+    path = Path(path)
+    holds = _holds(path)
+    if holds is not None:
+        remove(path, holds)
+        if [left.name for left in path.iterdir()] == [MARK]:
+            remove(path, [MARK])
+
+
+def remove(folder: str | os.PathLike[str], patterns: Sequence[str]) -> None:
+    """Remove the files below a folder whose relative paths match one of some patterns, and what this leaves empty.
+
+    A pattern that ends in a slash is of empty folders. Links are not followed. What matches nothing stays, and so do
+    the folders that it is in.
+    """
+    for inner, _, names in os.walk(folder, topdown=False):
+        relative = Path(inner).relative_to(folder)
+        for name in names:
+            if _fits(relative / name, "", patterns):
+                Path(inner, name).unlink(missing_ok=True)
+        if inner == os.fspath(folder) or _fits(relative, "/", patterns) or _fits(relative / "any", "", patterns):
+            with contextlib.suppress(OSError):  # something is in it
+                Path(inner).rmdir()
+
+
+def _fits(path: Path, ending: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(path.as_posix() + ending, pattern) for pattern in patterns)
+
+
+def _holds(path: Path, purpose: str | None = None) -> list[str] | None:
+    """What our mark in a folder says that it holds, or None where there is no mark (of this purpose)."""
+    if path.is_symlink():
+        return None
+    try:
+        mark = json.loads((path / MARK).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    fits = isinstance(mark, dict) and set(mark) == {"keeps", "holds"} and purpose in (None, mark["keeps"])
+    return mark["holds"] if fits else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import OnlineTheft, online
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
 from pp_jax.attacks.seeking import Seeking
+from pp_jax.attacks.spending import QueriesFailed, QueriesStopped
 
 __all__ = [
     "AdaptiveKnockoff",
@@ -17,6 +18,8 @@ __all__ = [
     "Knockoff",
     "Loss",
     "OnlineTheft",
+    "QueriesFailed",
+    "QueriesStopped",
     "Seeking",
     "SignedGradient",
     "TargetedPGD",

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from pp_jax._validate import check_images, images_outside, report_outside
+from pp_jax.attacks.spending import keeping
 from pp_jax.gram.operator import LastLayer
 from pp_jax.serving.blackbox import BlackBox
 from pp_jax.solvers import objective
@@ -82,6 +83,9 @@ def online(
         ValueError: for a batch size below 1, images of a wrong rank, dtype or range, an unknown `sees`, a defense
             without a surrogate, a network of the attacker or proxy that is not the one whose weights the defense takes,
             a proxy that is missing or of no use, or a network with another number of classes than the victim.
+        QueriesFailed: a ValueError with `transfer` and `spent`, for what goes wrong on the way, such as responses that
+            are not finite. The black box is a local one, so that the same call makes the same queries again.
+        QueriesStopped: a KeyboardInterrupt with the same.
 
     Source: Orekondy et al. 2020, white-box evaluation.
     """
@@ -96,17 +100,48 @@ def online(
     learners = jax.tree.map(jnp.array, learners)
     _check_classes(thief, begin.params, images, box)
     run = _compiled(thief, proxy, optimizer, sees)
-    seen = []
-    for first in range(0, len(images), batch_size):
-        batch = images[first : first + batch_size]
-        learners, outcome = run(learners, box, batch)
-        seen.append(outcome)
-        if progress is not None:
-            progress(len(batch))
-    answers, probs, deviations = (np.concatenate(jax.device_get(parts)) for parts in zip(*seen, strict=True))
+    taken = _Taken(images, [])
+    with keeping(taken, None, resumable=False):
+        for first in range(0, len(images), batch_size):
+            batch = images[first : first + batch_size]
+            taken.spent += len(batch)
+            learners, outcome = run(learners, box, batch)
+            taken.seen.append(outcome)
+            if progress is not None:
+                progress(len(batch))
+        answers, probs, deviations = taken.fetched()
+        if broken := int((~np.isfinite(answers)).any(axis=1).sum()):
+            raise ValueError(f"the black box's answers must be finite: {broken} of {len(answers)} rows are not")
     return OnlineTheft(
         learners.thief[0], TransferSet(np.asarray(images), answers), Audit(jnp.asarray(probs)), deviations
     )
+
+
+@dataclasses.dataclass
+class _Taken:
+    """What a theft has so far: responses, posteriors and angles of every batch, still on the device."""
+
+    images: Any
+    seen: list[tuple[jax.Array, ...]]
+    spent: int = 0
+
+    @property
+    def budget(self) -> int:
+        """Queries in all."""
+        return len(self.images)
+
+    @property
+    def transfer(self) -> TransferSet:
+        """The queries up to the first response that is not finite."""
+        if not self.seen:
+            return TransferSet(np.asarray(self.images[:0]), np.empty((0, 0)))
+        answers, *_ = self.fetched()
+        whole = int(np.cumprod(np.isfinite(answers).all(axis=1)).sum())
+        return TransferSet(np.asarray(self.images[:whole]), answers[:whole])
+
+    def fetched(self) -> list[np.ndarray]:
+        """All three on the host."""
+        return [np.concatenate(jax.device_get(parts)) for parts in zip(*self.seen, strict=True)]
 
 
 @functools.lru_cache(maxsize=32)

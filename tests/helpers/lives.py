@@ -63,7 +63,7 @@ def stamps(runs, *patterns):
 
 def kept(runs):
     """Changes with every epoch that a training keeps."""
-    return stamps(runs, "victims/*.partial/*/seal.json")
+    return stamps(runs, "victims/*.partial/*/*/seal.json")
 
 
 def claimed(runs):

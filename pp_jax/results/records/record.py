@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -199,11 +199,16 @@ def _warn(error: Damaged, *, stacklevel: int) -> None:
 
 
 def discard(partial: str | os.PathLike[str]) -> None:
-    """Remove what a killed or finished run kept on its way, ``folder/<key>.partial``; any other path stays.
+    """Remove what a killed or finished run kept on its way, in ``folder/<key>.partial``; any other path stays.
+
+    Only folders with our mark inside are removed, and only what we wrote in them; the folder goes when it is empty.
 
     Args:
       partial: that folder; a missing one is removed already.
     """
     path = Path(partial)
-    if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+    if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and path.is_dir() and not path.is_symlink():
+        for inner in path.iterdir():
+            _files.remove_own(inner)
+        with contextlib.suppress(OSError):  # something else is in it
+            path.rmdir()
