@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pp_jax.data.files import Files
-from pp_jax.data.formats import naming, pictures
+from pp_jax.data.formats import naming, single
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 ENDINGS = r"(\.bin|\.png|\.jpe?g|\.webp|(^|/)(data_batch_\d|test_batch|train|test|meta|batches\.meta))"
@@ -40,8 +40,8 @@ def read(files: Files, classes: tuple[str, ...]) -> Raw:
         read_one = _records_fine if len(classes) == 100 else _records
         splits = {split: _join([read_one(files, name) for name in names]) for split, names in binary.items() if names}
         return Raw(splits)
-    if single := pictures.labelled(files, classes):
-        return pictures.read(files, single, classes)
+    if places := single.labelled(files, classes):
+        return single.read(files, places, classes)
     mosaics = [name for name in files.names if name.lower().endswith((".webp", ".png"))]
     if mosaics:
         return _read_mosaics(files, mosaics, classes)

@@ -1,33 +1,31 @@
 """Image folders: one folder per class, as photographs are usually handed around."""
 
-import io
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from pp_jax.data.files import Files
+from pp_jax.data.formats import pictures, tree
+from pp_jax.data.formats.stack import read as read_picture
+from pp_jax.data.formats.stack import stack
+from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_SPLIT_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-
 Entry = tuple[str, str, str]
-"""A file's split, class and name."""
+"""An image's split, file name and class folder."""
+
+_ANNOTATIONS = "val/val_annotations.txt"
+_TABLES = (_ANNOTATIONS, "classes.tsv", "words.txt", "wnids.txt")
 
 
 def read(files: Files, channels: int, size: int | None = None) -> Raw:
-    """Read `[…/]<split>/<class>/[images/]<name>.png|jpg|…`, or `<class>/<name>` as the split "train".
+    """Read `[…/]<split>/<class>/…/<image>`, or `<class>/…/<image>` as the split "train".
 
-    Labels number the sorted class folders. TinyImageNet's own layout is understood: `val/images` is labelled by
-    `val/val_annotations.txt`, the unlabelled test folder is left out, `wnids.txt` lists the classes and `words.txt`
-    names them; `classes.tsv` (folder TAB names) does both.
+    The class is the first folder below the split; labels number the sorted class folders. An image is what Pillow
+    decodes, see `pictures.decode`; those that cannot be read are left out, up to a tenth of all. TinyImageNet's own
+    layout is understood: `val/images` is labelled by `val/val_annotations.txt`, `wnids.txt` lists the classes and
+    `words.txt` names them; `classes.tsv` (folder TAB names) does both.
 
     Args:
         files: the files of a folder or an archive.
@@ -35,35 +33,60 @@ def read(files: Files, channels: int, size: int | None = None) -> Raw:
         size: None leaves the images as they are, which must then all have one size; a number cuts the centre square
             and resamples it to size × size (Lanczos).
 
+    Returns:
+        The splits. `left_out` says what of the source is in none of them; `note`, what was done to images.
+
     Raises:
-        DatasetCorrupt: if an image is damaged, sizes differ, or there are no images.
+        DatasetCorrupt: if more than a tenth of the images cannot be read, sizes differ, there are no images, or it
+            cannot be told which folders are classes.
     """
-    annotations = _table(files, "val/val_annotations.txt")
-    entries = [entry for entry in (_entry(name, annotations) for name in files.names) if entry is not None]
+    names = [name for name in files.names if is_picture(name)]
+    others = sorted(set(files.names).difference(names))
+    layout = tree.sort(files.origin, names, {*files.folders, *(name.rpartition("/")[0] for name in others)})
+    entries, unsorted = _annotated(layout, _table(files, _ANNOTATIONS))
+    left_out = (*files.left_out, *layout.left_out, *_no_class(unsorted), *_other_files(others))
     if not entries:
-        raise DatasetCorrupt(f"{files.origin} holds no images named <split>/<class>/<name>.png or .jpg")
+        raise DatasetCorrupt(
+            f"{files.origin} holds no images in class folders ({', '.join(left_out) or 'it is empty'}): lay them out "
+            "as <split>/<class>/<image> or <class>/<image>"
+        )
     titles = _table(files, "classes.tsv") or _table(files, "words.txt")
-    number = {folder: label for label, folder in enumerate(_classes(files, {folder for _, folder, _ in entries}))}
-    splits = {}
-    for split in sorted({split for split, _, _ in entries}):
-        chosen = [(number[folder], name) for split_, folder, name in entries if split_ == split]
-        images = _stack(files, [name for _, name in chosen], channels, size)
-        splits[split] = (images, np.array([label for label, _ in chosen], np.int32))
-    return Raw(splits, tuple(titles.get(folder, folder) for folder in number))
+    number = {folder: label for label, folder in enumerate(_classes(files, {folder for _, _, folder in entries}))}
+    stacked = stack(files, [name for _, name, _ in entries], channels, size)
+    split_of = np.array([split for split, _, _ in entries])[stacked.rows]
+    labels = np.array([number[folder] for _, _, folder in entries], np.int32)[stacked.rows]
+    splits = {str(split): _range(stacked.images, labels, split_of == split) for split in np.unique(split_of)}
+    class_names = tuple(titles.get(folder, folder) for folder in number)
+    notes = (*layout.notes, *_absent(splits, class_names), *stacked.notes)
+    return Raw(splits, class_names, "; ".join(notes), (*stacked.left_out, *left_out))
 
 
-def _entry(name: str, annotations: dict[str, str]) -> Entry | None:
-    """Split, class and name of one file; None if it is not a labelled image."""
-    path = PurePosixPath(name)
-    parents = [part for part in path.parts[:-1] if part != "images"]
-    if path.suffix.lower() not in _SUFFIXES or not parents:
-        return None
-    if parents[-1] == "val":
-        return ("validation", annotations[path.name], name) if path.name in annotations else None
-    splits = [_SPLIT_NAMES[part.lower()] for part in parents[:-1] if part.lower() in _SPLIT_NAMES]
-    if not splits and parents[-1].lower() in _SPLIT_NAMES:
-        return None
-    return (splits[-1] if splits else "train", parents[-1], name)
+def is_picture(name: str) -> bool:
+    """Whether a file is called like an image that Pillow decodes."""
+    return PurePosixPath(name).suffix.lower() in pictures.suffixes()
+
+
+def decode(files: Files, name: str, channels: int, size: int | None) -> np.ndarray:
+    """One image as (H, W, channels) uint8, as `pictures.decode`.
+
+    Raises:
+        DatasetCorrupt: if it cannot be read.
+    """
+    return read_picture(files, name, channels, size).pixels
+
+
+def _annotated(layout: tree.Layout, annotations: Mapping[str, str]) -> tuple[list[Entry], dict[str, list[str]]]:
+    """The labelled images, sorted by split and name, and the others by split; TinyImageNet labels those of val."""
+    entries = [(split, name, folder) for split, folder, name in layout.entries]
+    unsorted: dict[str, list[str]] = {}
+    for split, names in layout.unsorted.items():
+        for name in names:
+            folder = annotations.get(PurePosixPath(name).name) if split == "validation" else None
+            if folder is None:
+                unsorted.setdefault(split, []).append(name)
+            else:
+                entries.append((split, name, folder))
+    return sorted(entries), unsorted
 
 
 def _classes(files: Files, folders: set[str]) -> list[str]:
@@ -86,35 +109,36 @@ def _table(files: Files, suffix: str) -> dict[str, str]:
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
 
-def _stack(files: Files, names: list[str], channels: int, size: int | None) -> np.ndarray:
-    """All images as one array."""
-    first = decode(files, names[0], channels, size)
-    images = np.empty((len(names), *first.shape), np.uint8)
-    for row, name in enumerate(names):
-        image = decode(files, name, channels, size)
-        if image.shape != first.shape:
-            raise DatasetCorrupt(
-                f"{files.where(name)} is {image.shape[0]}×{image.shape[1]} but {files.where(names[0])} is "
-                f"{first.shape[0]}×{first.shape[1]}: nothing is resized unasked; choose a size with --size"
-            )
-        images[row] = image
-    return images
+def _range(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of a split, which lie one behind the other: a view, no copy."""
+    rows = np.flatnonzero(chosen)
+    return images[rows[0] : rows[-1] + 1], labels[rows[0] : rows[-1] + 1]
 
 
-def decode(files: Files, name: str, channels: int, size: int | None) -> np.ndarray:
-    """One image as (H, W, channels) uint8."""
-    try:
-        with Image.open(io.BytesIO(files.read(name))) as opened:
-            image = opened.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DatasetCorrupt(f"{files.where(name)} is not a whole image ({error}): fetch it again") from error
-    if size is not None:
-        image = centre_square(image, size)
-    return np.asarray(image).reshape(image.height, image.width, channels)
+def _absent(splits: Mapping[str, tuple[np.ndarray, np.ndarray]], class_names: Sequence[str]) -> list[str]:
+    """Which classes a split has no images of, a phrase per split."""
+    absent = {
+        split: [class_names[label] for label in sorted(set(range(len(class_names))).difference(labels.tolist()))]
+        for split, (_, labels) in splits.items()
+    }
+    return [
+        phrase
+        for split, names in absent.items()
+        for phrase in counted(names, f"class without {split} images", f"classes without {split} images")
+    ]
 
 
-def centre_square(image: Image.Image, size: int) -> Image.Image:
-    """The centre square of an image, resampled to size × size."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
+def _no_class(unsorted: Mapping[str, Sequence[str]]) -> list[str]:
+    """The images that have no label."""
+    return [
+        phrase
+        for split, names in unsorted.items()
+        for of in [f" of {split}" if split else ""]
+        for phrase in counted(names, f"image{of} in no class folder", f"images{of} in no class folder")
+    ]
+
+
+def _other_files(names: Sequence[str]) -> tuple[str, ...]:
+    """The files that are neither images nor tables that were read."""
+    rest = [name for name in names if not name.endswith(_TABLES)]
+    return counted(rest, "file that is no image", "files that are no images")

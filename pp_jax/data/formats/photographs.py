@@ -5,6 +5,7 @@ import re
 
 from pp_jax.data.files import Files
 from pp_jax.data.formats import folder
+from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 
@@ -20,10 +21,16 @@ def read_caltech256(files: Files, size: int | None = None) -> Raw:
     Raises:
         DatasetCorrupt: as in `folder.read`.
     """
-    wanted = re.compile(r"(?:^|/)(?!257\.)\d{3}\.[^/]+/[^/]+\.jpe?g$", re.IGNORECASE)
-    names = tuple(name for name in files.names if wanted.search(name))
-    raw = folder.read(dataclasses.replace(files, names=names), 3, size)
-    return dataclasses.replace(raw, class_names=tuple(re.sub(r"^\d+\.", "", name) for name in raw.class_names or ()))
+    wanted = re.compile(r"(?:^|/)(?!257\.)\d{3}\.[^/]+/[^/]+$")
+    outside = {name for name in files.names if folder.is_picture(name) and not wanted.search(name)}
+    rest = dataclasses.replace(files, names=tuple(name for name in files.names if name not in outside))
+    raw = folder.read(rest, 3, size)
+    left_out = counted(sorted(outside), "image outside the 256 classes", "images outside the 256 classes")
+    return dataclasses.replace(
+        raw,
+        class_names=tuple(re.sub(r"^\d+\.", "", name) for name in raw.class_names or ()),
+        left_out=(*raw.left_out, *left_out),
+    )
 
 
 def read_birds(files: Files, size: int | None = None) -> Raw:
@@ -47,7 +54,11 @@ def read_birds(files: Files, size: int | None = None) -> Raw:
     }
     if names.keys() != in_train.keys() or not set(places.values()) <= set(files.names):
         raise DatasetCorrupt(f"{files.where(table)} does not fit the images beside it: fetch the set again")
-    return folder.read(Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name])), 3, size)
+    raw = folder.read(Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name])), 3, size)
+    listed = set(places.values())
+    outside = [name for name in files.names if folder.is_picture(name) and name not in listed]
+    left_out = counted(outside, "image outside the author's table", "images outside the author's table")
+    return dataclasses.replace(raw, left_out=(*files.left_out, *raw.left_out, *left_out))
 
 
 def _pairs(files: Files, name: str) -> dict[str, str]:

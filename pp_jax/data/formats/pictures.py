@@ -1,79 +1,217 @@
-"""Single pictures of a known set, labelled by their folder, by their name or by a table."""
+"""One encoded picture as an array: whatever Pillow reads, upright, at 8 bits, on a ground."""
 
-import re
-from collections.abc import Mapping
-from pathlib import PurePosixPath
+import dataclasses
+import functools
+import io
+import struct
+import warnings
+import zlib
 
-from pp_jax.data.files import Files
-from pp_jax.data.formats import folder, known, naming
-from pp_jax.data.phrases import counted
-from pp_jax.data.types import DatasetCorrupt, Raw
+import numpy as np
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
-_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+from pp_jax.data.types import DatasetCorrupt
+
+TURNED = "turned upright by the EXIF orientation"
+ON_WHITE = "transparent and laid on white"
+ON_BLACK = "transparent and laid on black, where on white nothing is seen"
+UPPER_BITS = "of 16 bits a pixel, of which the upper 8 are kept"
+FIRST_FRAME = "of several frames, of which the first is taken"
+
+# What Pillow recognises without decoding it, or decodes with another program.
+_NOT_READ = {"EPS", "MPEG", "HDF5", "GRIB", "BUFR", "WMF", "IPTC"}
+
+# Pillow's decoders raise nearly anything on damaged data.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, RuntimeError)
+_MISREAD = (ArithmeticError, LookupError, TypeError, AttributeError, AssertionError)
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def labelled(files: Files, classes: tuple[str, ...]) -> Mapping[str, str]:
-    """The pictures whose class can be known: `<split>/<class>/<name>` by the name of the file; empty if there are none.
+class Unreadable(DatasetCorrupt):
+    """A file cannot be taken as a picture of a set; `kind` says what it is, of one and of several."""
+
+    def __init__(self, message: str, one: str = "file that is no whole image", several: str = "") -> None:
+        super().__init__(message)
+        self.kind = one, several or "files that are no whole images"
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        pixels: (H, W, channels) uint8.
+        treated: what was done to it, of `TURNED`, `ON_WHITE`, `ON_BLACK`, `UPPER_BITS` and `FIRST_FRAME`.
+    """
+
+    pixels: np.ndarray
+    treated: tuple[str, ...] = ()
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The suffixes of the formats that this Pillow decodes, in lower case."""
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, kind in known if kind in _formats())
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this Pillow decodes by itself."""
+    Image.init()
+    return tuple(kind for kind in Image.OPEN if kind not in _NOT_READ)
+
+
+def decode(data: bytes, where: str, channels: int, size: int | None = None) -> Picture:
+    """Decode one picture.
+
+    Of several frames the first is taken; the EXIF orientation is applied, as viewers do; of 16 bits a pixel the upper
+    8 are kept (v >> 8); what is transparent is laid on white, or on black where on white nothing would be seen.
 
     Args:
-        files: the files of a folder or an archive.
-        classes: the class names of the set.
+        data: the file.
+        where: its name, for messages.
+        channels: 1 (grey) or 3 (RGB); pictures of another kind are converted.
+        size: side to which the centre square is resampled (Lanczos); None leaves the picture as it is.
 
     Raises:
-        DatasetCorrupt: if a table gives a picture a class that the set lacks.
+        Unreadable: if it is damaged, no picture, of more pixels than Pillow's limit, or of values that 0..255 or
+            0..65535 do not hold.
     """
-    spelt = {naming.plain(name): name for name in classes}
-    table = _table(files, spelt)
-    found = {}
-    for name in files.names:
-        path = PurePosixPath(name)
-        label = _label(path, spelt, table) if path.suffix.lower() in known.PICTURES else None
-        if label is not None:
-            split = _split(path) or "train"
-            found[name] = f"{split}/{label}/{name.replace('/', '-')}"
-    return found
+    try:
+        with warnings.catch_warnings(action="ignore"), _checked(data) as opened:
+            turned = _is_turned(opened)
+            opened.load()
+            flat, treated = _flat(opened, where)
+            image = _upright(opened, flat).convert("L" if channels == 1 else "RGB")
+            several = _has_more_frames(opened)
+            if size is not None:
+                image = centre_square(image, size)
+            pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable(
+            f"{where} has more pixels than Pillow's limit of {2 * (Image.MAX_IMAGE_PIXELS or 0)}: make it smaller",
+            "image of more pixels than Pillow's limit",
+            "images of more pixels than Pillow's limit",
+        ) from error
+    except UnidentifiedImageError as error:
+        raise Unreadable(
+            f"{where} is not a whole image (it starts with {data[:4].hex(' ') or 'nothing'}): fetch it again"
+        ) from error
+    except (*_DAMAGE, *_MISREAD) as error:
+        raise Unreadable(
+            f"{where} is not a whole image ({str(error) or type(error).__name__}): fetch it again"
+        ) from error
+    applied = {TURNED: turned, FIRST_FRAME: several}
+    return Picture(pixels, (*treated, *(what for what, applies in applied.items() if applies)))
 
 
-def read(files: Files, places: Mapping[str, str], classes: tuple[str, ...]) -> Raw:
-    """Read pictures at the places that `labelled` gives them; the other pictures are left out.
+def _checked(data: bytes) -> Image.Image:
+    """An opened image, the checksums of a PNG compared: Pillow leaves out those of the pixels when it decodes."""
+    opened = Image.open(io.BytesIO(data), formats=_formats())
+    if opened.format != "PNG":
+        return opened
+    opened.verify()
+    return Image.open(io.BytesIO(data), formats=("PNG",))
 
-    Raises:
-        DatasetCorrupt: as in `folder.read`.
-    """
-    origins = {place: name for name, place in places.items()}
-    moved = Files(files.origin, tuple(sorted(origins, key=naming.natural)), lambda place: files.read(origins[place]))
-    raw = known.in_order(folder.read(moved, 3), classes, files.origin)
-    others = [n for n in files.names if n not in places and PurePosixPath(n).suffix.lower() in known.PICTURES]
-    left_out = counted(others, "picture without a label", "pictures without a label")
-    lossy = any(name.lower().endswith((".jpg", ".jpeg")) for name in places)
-    note = "from single pictures: the images are in class order and their ids are positions in that order" + (
-        "; they were compressed as JPEG, so they are not the official pixels" if lossy else ""
+
+def centre_square(image: Image.Image, size: int) -> Image.Image:
+    """The centre square of an image, resampled to size × size."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """How an image is to be turned; None for one that is upright or whose EXIF data are damaged."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (*_DAMAGE, *_MISREAD):
+        return None
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether an image that is not yet loaded will be turned, by `_upright` or, if it is a TIFF, by Pillow itself."""
+    return _orientation(image) is not None
+
+
+def _upright(opened: Image.Image, image: Image.Image) -> Image.Image:
+    """`image` turned as the EXIF data of the loaded file say."""
+    turn = _orientation(opened)
+    return image if turn is None else image.transpose(turn)
+
+
+def _flat(image: Image.Image, where: str) -> tuple[Image.Image, tuple[str, ...]]:
+    """An image at 8 bits without transparency, and what was done for that."""
+    if image.mode.startswith(("I", "F")):
+        return _upper_bits(image, where), (UPPER_BITS,)
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") or not image.has_transparency_data:
+        return image, ()
+    return _on_ground(image.convert("LA") if image.mode == "La" else image)
+
+
+def _upper_bits(image: Image.Image, where: str) -> Image.Image:
+    """The upper 8 of 16 bits a pixel; a colour that is declared transparent becomes white."""
+    values = np.asarray(image)
+    deep = image.mode == "F" or (image.mode == "I" and not _holds_sixteen_bits(image))
+    if deep or not 0 <= values.min() <= values.max() <= 0xFFFF:
+        raise Unreadable(
+            f"{where} has floating-point values or more than 16 bits a pixel: store it with 8 or 16 bits a pixel",
+            "image of floating-point values or of more than 16 bits a pixel",
+            "images of floating-point values or of more than 16 bits a pixel",
+        )
+    if 0 < values.max() < 0x100:
+        raise Unreadable(
+            f"{where} has 16 bits a pixel but no value above {values.max()} of 65535, so it is all black: store it "
+            "with 8 bits a pixel",
+            "image of 16 bits a pixel that uses the lower 8 alone",
+            "images of 16 bits a pixel that use the lower 8 alone",
+        )
+    grey = (values >> 8).astype(np.uint8)
+    clear = image.info.get("transparency")
+    return Image.fromarray(grey if clear is None else np.where(values == clear, np.uint8(255), grey))
+
+
+def _holds_sixteen_bits(image: Image.Image) -> bool:
+    """Whether an image of Pillow's mode I, 32 bits, comes from a file of 16: PNG and PGM know no more."""
+    bits = image.tag_v2.get(258) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+    return image.format in ("PNG", "PPM", "JPEG2000") or bits == (16,)
+
+
+def _on_ground(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """A transparent image on white, or on black where white leaves a single colour and black does not."""
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema()[0] == 255:
+        return layer.convert("RGB"), ()
+    on_white, on_black = (
+        Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
+        for ground in ("white", "black")
     )
-    return Raw(raw.splits, classes, note, (*raw.left_out, *left_out))
+    if _is_plain(on_white) and not _is_plain(on_black):
+        return on_black, (ON_BLACK,)
+    return on_white, (ON_WHITE,)
 
 
-def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, str]) -> str | None:
-    """The class of a picture; None if it cannot be known."""
-    if path.stem in table and _split(path) != "test":
-        return table[path.stem]
-    if naming.plain(path.parent.name) in spelt:
-        return spelt[naming.plain(path.parent.name)]
-    numbered = re.fullmatch(r"\d+[_-](.+)", path.stem)
-    return spelt.get(naming.plain(numbered[1])) if numbered else None
+def _is_plain(image: Image.Image) -> bool:
+    """Whether an RGB image has one colour."""
+    return all(band.getextrema()[0] == band.getextrema()[1] for band in image.split())
 
 
-def _split(path: PurePosixPath) -> str | None:
-    """The split that a folder above a picture is called after."""
-    return next((_SPLITS[part.lower()] for part in path.parts[:-1] if part.lower() in _SPLITS), None)
-
-
-def _table(files: Files, spelt: Mapping[str, str]) -> dict[str, str]:
-    """Number and class of each picture from Kaggle's trainLabels.csv; empty if it is not there."""
-    name = files.find("trainLabels.csv")
-    if name is None:
-        return {}
-    rows = [line.strip().split(",") for line in files.read(name).decode("utf-8", "replace").splitlines()[1:]]
-    unknown = [row for row in rows if len(row) != 2 or naming.plain(row[1]) not in spelt]
-    if unknown:
-        raise DatasetCorrupt(f"{files.where(name)} has the row {','.join(unknown[0])[:40]!r}, not a number and a class")
-    return {number: spelt[naming.plain(label)] for number, label in rows}
+def _has_more_frames(image: Image.Image) -> bool:
+    """Whether a file holds a second frame."""
+    try:
+        image.seek(1)
+    except (*_DAMAGE, *_MISREAD, Image.DecompressionBombError):
+        return False
+    return True
