@@ -6,6 +6,7 @@ not understand is left to the fuzzer.
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
@@ -19,6 +20,8 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from fuzz import bombs
 
@@ -219,6 +222,56 @@ def changed(tree: Any, rng: random.Random) -> Any:
     else:
         copy[place] = changed(tree[place], rng)
     return copy
+
+
+def cells(data: bytes, rng: random.Random, plain: Plain) -> bytes:
+    """Exchange, repeat or remove a cell or a line of a table."""
+    if rng.random() < 0.2:
+        return plain(data)
+    lines = data.split(b"\n")
+    place = rng.randrange(len(lines))
+    choice = rng.random()
+    if choice < 0.2:
+        lines.insert(place, rng.choice((*lines, b"", b"#", b"\xef\xbb\xbf1,2", b'"')))
+    elif choice < 0.3:
+        del lines[place]
+    else:
+        row = lines[place].split(b",")
+        cell = rng.randrange(len(row))
+        texts = (b"nan", b"inf", b"1e9", b"1e400", b"0x10", b"-1", b"1.5", b"", b" 7 ", b'"7"', b"\xff", b"\0", b"label")
+        row[cell] = rng.choice((*texts, str(rng.choice(NUMBERS)).encode(), plain(row[cell])))
+        lines[place] = b",".join(row if choice < 0.9 else row[:cell] + row[cell + 1 :])
+    return b"\n".join(lines)
+
+
+def in_journal(data: bytes, rng: random.Random, plain: Plain) -> bytes:
+    """Change the header of an entry, with the checksum that belongs to it, or repeat the entry."""
+    if rng.random() < 0.3:
+        return plain(data)
+    entries, place = [], 0
+    while (stop := data.find(b"\n", place) + 1) > 0:
+        header = json.loads(data[place:stop])
+        size = _size_of(header)
+        entries.append((header, data[stop : stop + size]))
+        place = stop + size
+    chosen = rng.randrange(len(entries))
+    header, payload = entries[chosen]
+    if rng.random() < 0.2:
+        entries.insert(chosen, entries[chosen])
+    elif rng.random() < 0.2:
+        entries[chosen] = (header, plain(payload))
+    else:
+        header = changed(header, rng)
+        if isinstance(header, dict) and "answered" in header:
+            text = json.dumps(header["answered"]).encode()
+            header["sha256"] = hashlib.sha256(text + payload).hexdigest()
+        entries[chosen] = (header, payload)
+    return b"".join(json.dumps(header).encode() + b"\n" + payload for header, payload in entries)
+
+
+def _size_of(header: dict[str, Any]) -> int:
+    """The bytes behind the header of an entry."""
+    return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in header.get("answered", ()))
 
 
 def in_safetensors(data: bytes, rng: random.Random, plain: Plain) -> bytes:

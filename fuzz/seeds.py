@@ -8,7 +8,6 @@ import lzma
 import struct
 import tarfile
 import tempfile
-import types
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PLAIN_NETWORK = types.SimpleNamespace(mean=(0.0,), std=(1.0,))
-OWNER = {"identity": {"seed": 0}, "training": "0" * 64}
+_PARTS = ("key", "network", "recipe", "loss", "images", "targets", "unlabelled", "params")
+OWNER = {"identity": {"seed": 0}, "training": dict.fromkeys(_PARTS, "0123456789abcdef")}
 _ONES = np.ones(4, np.float32)
 
 
@@ -258,14 +257,56 @@ def record() -> Iterator[bytes]:
 
 
 def seal() -> Iterator[bytes]:
-    """Seals of a checkpoint: of this training, of another one, and without its entries."""
+    """Seals of a checkpoint: of this training, of others, and without its entries."""
     from pp_jax.training import sealing
 
+    others = ({"identity": {"seed": 1}}, {"training": {}}, {"training": "0" * 64})
     with tempfile.TemporaryDirectory() as room:
         place = Path(room) / "3"
-        place.mkdir()
-        (place / "array").write_bytes(b"123")
-        for owner in (OWNER, OWNER | {"identity": {"seed": 1}}):
-            sealing.write_seal(place, owner)
+        (place / sealing.STATE).mkdir(parents=True)
+        (place / sealing.STATE / "array").write_bytes(b"123")
+        for other in ({}, *others):
+            sealing.write_seal(place, OWNER | other)
             yield (place / "seal.json").read_bytes()
     yield b"{}"
+
+
+def mark() -> Iterator[bytes]:
+    """Marks: of this purpose, of another one."""
+    for purpose in ("notes", "others"):
+        yield json.dumps({"keeps": purpose, "holds": ["*.txt", "[0-9]*/"]}).encode()
+
+
+def journal() -> Iterator[bytes]:
+    """Two batches, and one that was not answered."""
+    from pp_jax.serving import journal
+
+    with tempfile.TemporaryDirectory() as room:
+        with journal.opened(Path(room) / "own") as kept:
+            for _ in range(2):
+                kept.asking(2)
+                kept.answered(np.zeros((2, 3, 3, 1), np.uint8), np.full((2, 2), 0.5, np.float32))
+            kept.asking(2)
+        yield (Path(room) / "own" / "queries.journal").read_bytes()
+
+
+def shards() -> Iterator[bytes]:
+    """The index of two files."""
+    yield json.dumps({"metadata": {}, "weight_map": {"a": "1.safetensors", "b.c": "2.safetensors"}}).encode()
+
+
+def csv() -> Iterator[bytes]:
+    """Kaggle's table with a heading, and one without."""
+    heading = ",".join(["label", *(f"pixel{place}" for place in range(784))])
+    row = ",".join(["7", *("0" for _ in range(784))])
+    yield f"{heading}\n{row}\n".encode()
+    yield f"{row}\r\n{row}\r\n".encode()
+
+
+def npy() -> Iterator[bytes]:
+    """Two images as one array, of several types and layouts."""
+    images = _rng().integers(0, 256, (2, 28, 28), dtype=np.uint8)
+    for array in (images, np.asfortranarray(images), images / 255, images.astype(np.int64)[..., None], images[0]):
+        file = io.BytesIO()
+        np.save(file, array)
+        yield file.getvalue()

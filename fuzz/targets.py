@@ -83,6 +83,19 @@ def npz(data: bytes, folder: Path) -> None:
     _read_set("notmnist", folder / "set.npz")
 
 
+def csv(data: bytes, folder: Path) -> None:
+    """MNIST as a table."""
+    (folder / "train.csv").write_bytes(data)
+    _read_set("mnist", folder / "train.csv")
+
+
+def npy(data: bytes, folder: Path) -> None:
+    """Images as one array, with labels beside them."""
+    (folder / "train_images.npy").write_bytes(data)
+    np.save(folder / "train_labels.npy", np.arange(2))
+    _read_set("mnist", folder)
+
+
 def keras(data: bytes, folder: Path) -> None:
     """MNIST as a NumPy archive."""
     (folder / "mnist.npz").write_bytes(data)
@@ -146,15 +159,24 @@ def torch(data: bytes, folder: Path) -> None:
             array[(0,) * array.ndim], array[(-1,) * array.ndim]
 
 
+def shards(data: bytes, folder: Path) -> None:
+    """The index of weights in several files."""
+    from pp_jax.models import torch_file
+
+    (folder / "model.safetensors.index.json").write_bytes(data)
+    for name in ("1.safetensors", "2.safetensors"):
+        (folder / name).write_bytes(next(seeds.safetensors()))
+    torch_file.read(folder)
+
+
 def checkpoint(data: bytes, folder: Path) -> None:
     """A checkpoint, and whether its metadata fits a network."""
-    from experiments.victims import load_weights
-    from pp_jax.results import checkpoints
+    from experiments.victims import stored
+    from pp_jax import models
 
     path = folder / "weights.safetensors"
     path.write_bytes(data)
-    params, _ = checkpoints.load(path)
-    load_weights(path, seeds.PLAIN_NETWORK, params)
+    stored(path, models.lenet(10))
 
 
 def result(data: bytes, folder: Path) -> None:
@@ -178,14 +200,38 @@ def seal(data: bytes, folder: Path) -> None:
     """The seal of a checkpoint of a training."""
     from pp_jax.training import sealing
 
-    (folder / "3").mkdir()
-    (folder / "3" / "array").write_bytes(b"123")
-    (folder / "3" / "seal.json").write_bytes(data)
+    place = folder / "own" / "3"
+    (place / sealing.STATE).mkdir(parents=True)
+    (place / sealing.STATE / "array").write_bytes(b"123")
+    (place / "seal.json").write_bytes(data)
     with warnings.catch_warnings(record=True) as told:
         # A damaged checkpoint is passed over with a warning.
         warnings.simplefilter("always")
-        sealing.newest_whole(folder, seeds.OWNER)
+        sealing.newest_whole(folder / "own", seeds.OWNER, most=5)
     assert all(str(warning.message).isprintable() for warning in told)
+
+
+def mark(data: bytes, folder: Path) -> None:
+    """The mark in a folder of the library's own, which says what may be removed there."""
+    from pp_jax import _files
+
+    own = folder / "own"
+    own.mkdir()
+    (own / _files.MARK).write_bytes(data)
+    (own / "a.txt").write_bytes(b"1")
+    _files.own_folder(own, "notes", holds=("*.txt",))
+    _files.remove_own(own)
+
+
+def journal(data: bytes, folder: Path) -> None:
+    """What a prediction API has answered."""
+    from pp_jax.serving import journal
+
+    (folder / "queries.journal").write_bytes(data)
+    found = journal.read(folder)
+    assert found.spent >= 0 and 0 <= found.end <= len(data)
+    if found.transfer is not None:
+        assert len(found.transfer.images) == len(found.transfer.responses)
 
 
 TARGETS = {
@@ -193,6 +239,8 @@ TARGETS = {
     "mat": Target(mat, seeds.mat, mutation.in_mat),
     "npz": Target(npz, seeds.npz, mutation.in_zip(mutation.numbers)),
     "keras": Target(keras, seeds.keras, mutation.in_zip(mutation.numbers)),
+    "npy": Target(npy, seeds.npy, mutation.numbers),
+    "csv": Target(csv, seeds.csv, mutation.cells),
     "cifar": Target(cifar, seeds.cifar, mutation.in_zip(mutation.in_png)),
     "picture": Target(picture, seeds.picture, mutation.in_png),
     "folder": Target(photographs("notmnist", 28), seeds.folder, mutation.in_zip(mutation.in_png)),
@@ -204,7 +252,10 @@ TARGETS = {
     "torch_zip": Target(torch, seeds.torch_zip, mutation.in_zip(mutation.in_pickle), (ValueError,)),
     "torch_old": Target(torch, seeds.torch_old, mutation.in_pickle, (ValueError,)),
     "safetensors": Target(torch, seeds.safetensors, mutation.in_safetensors, (ValueError,)),
+    "shards": Target(shards, seeds.shards, mutation.in_json, (ValueError,)),
     "checkpoint": Target(checkpoint, seeds.checkpoint, mutation.in_checkpoint, (ValueError,)),
     "record": Target(result, seeds.record, mutation.in_record, (Damaged, ValueError)),
     "seal": Target(seal, seeds.seal, mutation.in_json, (ValueError,)),
+    "mark": Target(mark, seeds.mark, mutation.in_json, (ValueError,)),
+    "journal": Target(journal, seeds.journal, mutation.in_journal, (ValueError,)),
 }
