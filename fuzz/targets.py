@@ -231,7 +231,7 @@ def journal(data: bytes, folder: Path) -> None:
     found = journal.read(folder)
     assert found.spent >= 0 and 0 <= found.end <= len(data)
     if found.transfer is not None:
-        assert len(found.transfer.images) == len(found.transfer.responses)
+        assert len(found.transfer.images) == len(found.transfer.answers)
 
 
 TARGETS = {
