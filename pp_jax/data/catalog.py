@@ -73,6 +73,7 @@ def _cifar(classes: tuple[str, ...], remote: sources.Remote) -> Spec:
         f"cifar{len(classes)}",
         native=functools.partial(cifar.read, classes=classes),
         endings=cifar.ENDINGS,
+        pictures=functools.partial(cifar.read, classes=classes),
         version="3.0.2",
         shape=(32, 32, 3),
         about=f"Small photographs of {len(classes)} classes, Krizhevsky 2009; no licence stated.",

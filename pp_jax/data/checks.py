@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -38,7 +38,9 @@ def normalise(spec: Spec, raw: Raw, *, whole: bool) -> tuple[Raw, tuple[str, ...
         split: (_images(spec, split, images), _labels(spec, split, len(images), labels, len(class_names)))
         for split, (images, labels) in raw.splits.items()
     }
-    note = "; ".join(filter(None, (raw.note, _identity(spec, splits), _empty_classes(spec, splits, class_names))))
+    # An image folder has said itself which classes are empty, in the same words.
+    remarks = (*raw.note.split("; "), _identity(spec, splits), *_empty_classes(spec, splits, class_names))
+    note = "; ".join(filter(None, dict.fromkeys(remarks)))
     return dataclasses.replace(raw, splits=splits, class_names=class_names, note=note), _unique(class_names)
 
 
@@ -83,13 +85,14 @@ def _identity(spec: Spec, splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -
 
 def _empty_classes(
     spec: Spec, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], class_names: tuple[str, ...]
-) -> str:
-    """The classes without an image, where the source need not be a whole set that is known to have them."""
+) -> Iterator[str]:
+    """The classes without an image in a split, unless the set is whole and so known to have them."""
     if spec.counts is not None and not spec.partial:
-        return ""
-    used = {label for _, labels in splits.values() for label in np.unique(labels).tolist()}
-    empty = [name for label, name in enumerate(class_names) if label not in used]
-    return "".join(counted(empty, "class has no image", "classes have no image"))
+        return
+    for split, (_, labels) in splits.items():
+        used = set(np.unique(labels).tolist())
+        empty = [name for label, name in enumerate(class_names) if label not in used]
+        yield from counted(empty, f"class without {split} images", f"classes without {split} images")
 
 
 def _images(spec: Spec, split: str, images: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from pp_jax.data.files import Files
 from pp_jax.data.formats import naming, single
 from pp_jax.data.types import DatasetCorrupt, Raw
 
-ENDINGS = r"(\.bin|\.png|\.jpe?g|\.webp|(^|/)(data_batch_\d|test_batch|train|test|meta|batches\.meta))"
-"""The names of files that `read` knows."""
+ENDINGS = r"(\.bin|(^|/)(data_batch_\d|test_batch|train|test|meta|batches\.meta))"
+"""The names of files of the binary version, which is read, and of the Python version, which is refused."""
 
 _PIXELS = 3 * 32 * 32
 

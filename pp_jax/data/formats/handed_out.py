@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 from pp_jax.data.files import Files
 from pp_jax.data.formats import folder
+from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 _OMNIGLOT = re.compile(
-    r"(?:^|/)images_(?P<part>background|evaluation)(?:_(?P<small>small[12]))?/"
+    r"(?:^|/)images_(?P<part>background|evaluation)(?:_small[12])?/"
     r"(?P<alphabet>[^/]+)/character(?P<number>\d+)/(?P<file>[^/]+\.png)$"
 )
 _NOTMNIST = re.compile(r"(?:^|/)notMNIST_(?P<part>large|small)/(?P<letter>[A-J])/(?P<file>[^/]+\.png)$")
@@ -20,7 +21,7 @@ def read_omniglot(files: Files, size: int | None = None) -> Raw:
     """Read `images_background/<alphabet>/characterNN/<name>.png` and `images_evaluation/…`; else any image folder.
 
     A class is one character of one alphabet. As in TFDS, background is the split "train" and evaluation "test";
-    `images_background_small1` and `…_small2` are splits of their own.
+    `images_background_small1` and `…_small2` are parts of background.
 
     Args:
         files: the files of a folder or an archive.
@@ -31,16 +32,16 @@ def read_omniglot(files: Files, size: int | None = None) -> Raw:
     """
 
     def place(found: re.Match[str]) -> str:
-        split = found["small"] or {"background": "train", "evaluation": "test"}[found["part"]]
+        split = {"background": "train", "evaluation": "test"}[found["part"]]
         return f"{split}/{found['alphabet']}.character{found['number']}/{found['file']}"
 
     places = _places(files, _OMNIGLOT, place)
     if not places:
         return folder.read(files, 1, size)
-    raw = folder.read(_moved(files, places), 1, size)
+    raw = _read_at(files, places, 1, size)
     names = tuple(name.replace(".character", "/character") for name in raw.class_names or ())
     note = "the strokes are dark on light, as handed out: MNIST's are light on dark"
-    return dataclasses.replace(raw, class_names=names, note=note)
+    return dataclasses.replace(raw, class_names=names, note="; ".join(filter(None, (note, raw.note))))
 
 
 def read_notmnist(files: Files, size: int | None = None) -> Raw:
@@ -63,7 +64,8 @@ def read_notmnist(files: Files, size: int | None = None) -> Raw:
     if {name.partition("/")[0] for name in places} != {"train", "test"}:
         return folder.read(files, 1, size)
     note = "notMNIST_large is the split train, notMNIST_small the split test"
-    return dataclasses.replace(folder.read(_moved(files, places), 1, size), note=note)
+    raw = _read_at(files, places, 1, size)
+    return dataclasses.replace(raw, note="; ".join(filter(None, (note, raw.note))))
 
 
 def read_caltech101(files: Files, size: int | None = None) -> Raw:
@@ -79,31 +81,38 @@ def read_caltech101(files: Files, size: int | None = None) -> Raw:
     places = _places(files, _CALTECH, lambda found: f"{found['kind'].lower()}/{found['file']}")
     if not places:
         return folder.read(files, 3, size)
-    raw = folder.read(_moved(files, places), 3, size)
+    raw = _read_at(files, places, 3, size)
     note = "all images are in the split train, where TFDS draws 30 a class for train and leaves the others for test"
     if "background_google" in (raw.class_names or ()):
         note += "; background_google, which is no kind of object, is a class, as in TFDS"
-    return dataclasses.replace(raw, note=note)
+    return dataclasses.replace(raw, note="; ".join(filter(None, (note, raw.note))))
 
 
 def _places(files: Files, pattern: re.Pattern[str], place: Callable[[re.Match[str]], str]) -> dict[str, str]:
-    """Where each file that fits a pattern is to be read from: its name by its new place.
+    """Where each file that fits a pattern is to be read from: its name by its new place; of two alike, the first.
 
     Raises:
-        DatasetCorrupt: if two files have one place.
+        DatasetCorrupt: if two files that differ have one place.
     """
     places: dict[str, str] = {}
     for name in files.names:
         found = pattern.search(name)
         if found is None:
             continue
-        if (there := places.setdefault(place(found), name)) != name:
+        there = places.setdefault(place(found), name)
+        if there != name and files.read(there) != files.read(name):
             raise DatasetCorrupt(
-                f"{files.origin} holds one picture twice ({there}, {name}): give one of the two folders"
+                f"{files.where(there)} and {files.where(name)} differ but have one place: give one of the folders"
             )
     return places
 
 
-def _moved(files: Files, places: Mapping[str, str]) -> Files:
-    """The files at other places."""
-    return Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name]))
+def _read_at(files: Files, places: Mapping[str, str], channels: int, size: int | None) -> Raw:
+    """An image folder of the files at other places; pictures that have none are left out."""
+    raw = folder.read(Files(files.origin, tuple(sorted(places)), lambda name: files.read(places[name])), channels, size)
+    placed = set(places.values())
+    outside = [name for name in files.names if folder.is_picture(name) and name not in placed]
+    left_out = counted(
+        outside, "image outside the set's folders or there twice", "images outside the set's folders or there twice"
+    )
+    return dataclasses.replace(raw, left_out=(*raw.left_out, *left_out))

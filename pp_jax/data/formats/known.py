@@ -1,6 +1,7 @@
 """Known sets in whichever form people have them: the official files, NumPy archives, tables or folders of pictures."""
 
 import dataclasses
+import functools
 import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -12,7 +13,6 @@ from pp_jax.data.formats import csv, folder, naming, npz
 from pp_jax.data.spec import Shape
 from pp_jax.data.types import DataError, DatasetCorrupt, Raw
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _UNREAD = {
     r"\.(pkl|pickle)$": "pickles, which can run code when they are opened",
     r"\.(pt|pth)$": "PyTorch files, which are pickles",
@@ -63,8 +63,9 @@ def read(
     tables = tuple(name for name in files.names if csv.holds_images(files, name))
     if tables and shape[2] == 1:
         return csv.read(dataclasses.replace(files, names=tables), shape, classes)
-    if _any(files, rf"({'|'.join(map(re.escape, PICTURES))})$"):
-        found = pictures(files, size=size) if pictures else folder.read(files, shape[2], size)
+    if any(map(folder.is_picture, files.names)):
+        read_pictures = pictures or functools.partial(folder.read, channels=shape[2])
+        found = read_pictures(files) if size is None else read_pictures(files, size=size)
         return in_order(found, classes, files.origin)
     raise unread(files, accepts)
 

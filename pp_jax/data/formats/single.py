@@ -27,7 +27,7 @@ def labelled(files: Files, classes: tuple[str, ...]) -> Mapping[str, str]:
     found = {}
     for name in files.names:
         path = PurePosixPath(name)
-        label = _label(path, spelt, table) if path.suffix.lower() in known.PICTURES else None
+        label = _label(path, spelt, table) if folder.is_picture(name) else None
         if label is not None:
             split = _split(path) or "train"
             found[name] = f"{split}/{label}/{name.replace('/', '-')}"
@@ -43,13 +43,15 @@ def read(files: Files, places: Mapping[str, str], classes: tuple[str, ...]) -> R
     origins = {place: name for name, place in places.items()}
     moved = Files(files.origin, tuple(sorted(origins, key=naming.natural)), lambda place: files.read(origins[place]))
     raw = known.in_order(folder.read(moved, 3), classes, files.origin)
-    others = [n for n in files.names if n not in places and PurePosixPath(n).suffix.lower() in known.PICTURES]
+    others = [n for n in files.names if n not in places and folder.is_picture(n)]
     left_out = counted(others, "picture without a label", "pictures without a label")
     lossy = any(name.lower().endswith((".jpg", ".jpeg")) for name in places)
-    note = "from single pictures: the images are in class order and their ids are positions in that order" + (
-        "; they were compressed as JPEG, so they are not the official pixels" if lossy else ""
+    notes = (
+        "from single pictures: the images are in class order and their ids are positions in that order",
+        "they were compressed as JPEG, so they are not the official pixels" if lossy else "",
+        raw.note,
     )
-    return Raw(raw.splits, classes, note, (*raw.left_out, *left_out))
+    return Raw(raw.splits, classes, "; ".join(filter(None, notes)), (*raw.left_out, *left_out))
 
 
 def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, str]) -> str | None:
@@ -58,6 +60,8 @@ def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, st
         return table[path.stem]
     if naming.plain(path.parent.name) in spelt:
         return spelt[naming.plain(path.parent.name)]
+    if path.parent.name.isdecimal() and int(path.parent.name) < len(spelt):
+        return list(spelt.values())[int(path.parent.name)]
     numbered = re.fullmatch(r"\d+[_-](.+)", path.stem)
     return spelt.get(naming.plain(numbered[1])) if numbered else None
 

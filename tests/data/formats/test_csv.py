@@ -11,6 +11,7 @@ from pp_jax.data.types import DatasetCorrupt
 SHAPE = (3, 4, 1)
 PIXELS = np.random.default_rng(0).integers(2, 256, (5, 3, 4, 1), dtype=np.uint8)
 LABELS = np.array([3, 1, 4, 1, 5])
+WITH_LABELS_LAST = np.column_stack([PIXELS.reshape(5, 12), LABELS])
 HEADING = "label," + ",".join(f"pixel{index}" for index in range(12))
 
 
@@ -34,7 +35,7 @@ def table(heading: str = "", *, labelled: bool = True, rows=None) -> bytes:
         table(
             ",".join(f"p{index}" for index in range(12)) + ",class",
             labelled=False,
-            rows=np.column_stack([PIXELS.reshape(5, 12), LABELS]),
+            rows=WITH_LABELS_LAST,
         ),
     ],
 )

@@ -43,11 +43,8 @@ def check(raw, **sizes):
     ],
 )
 def test_the_names_of_keras_and_medmnist_are_understood(keys, splits):
-    values = (X, Y[:, None], X[:7], Y[:7, None])
-    check(
-        npz.read(merge("a", {"a.npz": packed(**dict(zip(keys, values, strict=True)))}), GREY),
-        **dict(zip(splits, (12, 7), strict=True)),
-    )
+    content = dict(zip(keys, (X, Y[:, None], X[:7], Y[:7, None]), strict=True))
+    check(npz.read(merge("a", {"a.npz": packed(**content)}), GREY), **dict(zip(splits, (12, 7), strict=True)))
 
 
 @pytest.mark.parametrize(
@@ -60,11 +57,8 @@ def test_an_archive_of_one_split_is_the_split_it_is_named_after(name, split, key
 
 def test_the_four_files_of_kmnist_are_read():
     stems = {"train": 12, "test": 7}
-    parts = {
-        f"kmnist-{s}-{kind}.npz": packed(arr_0=a[:n])
-        for s, n in stems.items()
-        for kind, a in (("imgs", X), ("labels", Y))
-    }
+    kinds = {"imgs": X, "labels": Y}
+    parts = {f"kmnist-{s}-{k}.npz": packed(arr_0=kinds[k][:n]) for s, n in stems.items() for k in kinds}
     check(npz.read(merge("folder", parts), GREY), **stems)
     del parts["kmnist-test-labels.npz"]
     with pytest.raises(DatasetCorrupt, match=r"of the split test in folder has no partner.*lacks the array labels"):
@@ -110,11 +104,11 @@ def test_class_names_stored_as_bytes_are_text():
         ({"a.npz": packed(images=X, labels=Y), "b.npz": packed(images=X, labels=Y)}, "several arrays.*name one file"),
         (
             {"a.npz": packed(images=X, labels=Y, class_names=np.array(["A"], object))},
-            "class_names in a/a.npz is an array of Python objects",
+            "class_names in .* Python objects",
         ),
         (
             {"a.npz": packed(images=np.array([None, X], object), labels=Y)},
-            "images in a/a.npz is an array of Python objects",
+            "images in .* Python objects",
         ),
         ({"a.npz": b""}, "not a whole .npz"),
         ({"a.npz": packed(images=X, labels=Y)[:900]}, "not a whole .npz"),
