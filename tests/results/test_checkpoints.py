@@ -1,6 +1,7 @@
 """Checkpoints: what was saved comes back bit for bit, or a clear error does."""
 
 import json
+import os
 import resource
 import struct
 
@@ -10,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pp_jax import checkpoints
+from torch_files import SAVED
 
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "bfloat16", "float32"]
 TREE = {
@@ -177,3 +180,41 @@ def test_a_write_cut_short_by_the_system_leaves_the_old_checkpoint(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_home_folder_is_understood(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path = checkpoints.save("~/new/w.safetensors", TREE, metadata={})
+    assert path == tmp_path / "new" / "w.safetensors"
+    assert os.listdir(tmp_path) == ["new"]
+    same(checkpoints.load("~/new/w.safetensors")[0], TREE)
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_weights_of_pytorch_are_to_be_imported_first(name):
+    with pytest.raises(
+        ValueError, match=r"weights of PyTorch, which are imported first: python -m pp_jax\.models import"
+    ):
+        checkpoints.load(SAVED[name])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(8), "it is HDF5"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path, data, message):
+    (tmp_path / "w").write_bytes(data)
+    with pytest.raises(ValueError, match=f"must be a whole safetensors file: {message}"):
+        checkpoints.load(tmp_path / "w")
+
+
+def test_a_folder_and_safetensors_of_pytorch_are_to_be_imported_first(tmp_path):
+    save_file({"conv1.weight": np.ones(3, np.float32)}, tmp_path / "w.safetensors")
+    for path in (tmp_path, tmp_path / "w.safetensors"):
+        with pytest.raises(ValueError, match=r"imported first: python -m pp_jax\.models import-torch"):
+            checkpoints.load(path)
