@@ -61,7 +61,7 @@ class Watch:
 
         Args:
             read: the reader; what it writes below `folder` is removed afterwards.
-            refusals: the errors that it may raise, exactly these.
+            refusals: the errors that it may raise: these and their subclasses, but `ValueError` itself alone.
             data: the input.
             folder: an empty folder.
         """
@@ -74,7 +74,7 @@ class Watch:
                 read(data, folder)
             except KeyboardInterrupt:
                 raise
-            except BaseException as caught:  # noqa: BLE001 - panics of Rust code are no `Exception`
+            except BaseException as caught:
                 error = caught
             seconds = time.process_time() - start
             allocated = tracemalloc.get_traced_memory()[1]
@@ -117,7 +117,7 @@ def _of_error(error: BaseException | None, refusals: tuple[type[BaseException], 
     if error is None:
         return None
     what, message = None, str(error)
-    if type(error) not in refusals:
+    if not _is_own(error, refusals):
         what = f"raises {type(error).__name__}: {error}"
     elif _chained_memory_error(error):
         what = "tries to allocate what it cannot"
@@ -126,6 +126,11 @@ def _of_error(error: BaseException | None, refusals: tuple[type[BaseException], 
     elif not message.isprintable():
         what = f"has a message that does not print: {message!r}"
     return None if what is None else Fault(what, _place(error), "".join(traceback.format_exception(error)))
+
+
+def _is_own(error: BaseException, refusals: tuple[type[BaseException], ...]) -> bool:
+    """Whether an error is one that a reader may raise; of `ValueError` no subclass, such as that of a codec."""
+    return any(type(error) is kind or (kind is not ValueError and isinstance(error, kind)) for kind in refusals)
 
 
 def _chained_memory_error(error: BaseException) -> bool:

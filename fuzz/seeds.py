@@ -188,9 +188,16 @@ def tars() -> Iterator[bytes]:
 
 def manifest() -> Iterator[bytes]:
     """A set's record."""
-    listed = {"features.json": {"bytes": 2, "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}
+    listed = {
+        "features.json": {"bytes": 2, "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}
+    }
     told = {"about": "digits", "source": "a folder", "note": "", "prepared": "2026-01-01T00:00:00+00:00"}
-    content = told | {"name": "mnist", "version": "3.0.1", "splits": {"train": {"count": 1, "sha256": ""}}, "files": listed}
+    content = told | {
+        "name": "mnist",
+        "version": "3.0.1",
+        "splits": {"train": {"count": 1, "sha256": ""}},
+        "files": listed,
+    }
     yield json.dumps(content).encode()
     listed = listed | {"mnist-train.array_record-00000-of-00001": {"bytes": 3, "sha256": "0"}}
     yield json.dumps(content | {"files": listed | {"decoded/train_images.npy": {"bytes": 1, "sha256": ""}}}).encode()
@@ -220,7 +227,11 @@ def _by_hand(writer) -> Iterator[bytes]:
     parameter = hand.call(hand.named("torch.nn.parameter", "Parameter"), whole) + hand.push((True, False)) + b"b"
     view = hand.tensor(hand.storage("0", "float32", 4, view=("v", 1, 3)), 1, (2,), (1,))
     state = hand.mapping({"module.a": whole, "module.b": whole})
-    codes = (state, hand.mapping({"x": parameter, "y": view}), hand.mapping({"epoch": hand.push(3), "state_dict": state}))
+    codes = (
+        state,
+        hand.mapping({"x": parameter, "y": view}),
+        hand.mapping({"epoch": hand.push(3), "state_dict": state}),
+    )
     with tempfile.TemporaryDirectory() as room:
         for code in codes:
             yield writer(Path(room) / "x.pt", code, {"0": _ONES}).read_bytes()

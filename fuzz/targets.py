@@ -12,11 +12,10 @@ import numpy as np
 from fuzz import mutation, seeds
 from pp_jax.data import catalog, checks, manifest
 from pp_jax.data.files import open_files
-from pp_jax.data.types import DataError, DatasetCorrupt, SourceUnavailable
+from pp_jax.data.types import DataError
 from pp_jax.results.records import canonical, exporting, flat
 from pp_jax.results.records.record import Damaged, load
 
-DATA_ERRORS = (DataError, DatasetCorrupt, SourceUnavailable)
 _SUFFIXES = {
     b"\x1f\x8b": ".tar.gz", b"BZh": ".tar.bz2", b"\xfd7z": ".tar.xz", b"\x89PNG": ".png", b"\xff\xd8": ".jpg",
     b"RIFF": ".webp", b"BM": ".bmp", b"GIF": ".gif", b"II": ".tif", b"MM": ".tif", b"P": ".ppm",
@@ -37,7 +36,7 @@ class Target:
     read: Callable[[bytes, Path], None]
     seeds: Callable[[], Iterable[bytes]]
     mutate: mutation.Mutator | None = None
-    refusals: tuple[type[BaseException], ...] = DATA_ERRORS
+    refusals: tuple[type[BaseException], ...] = (DataError,)
 
     def warm_up(self, folder: Path) -> None:
         """Read a seed in a new folder, so that no case is charged with imports."""
@@ -60,7 +59,9 @@ def _read_set(name: str, source: Path, size: int | None = None) -> None:
     raw, names = checks.normalise(spec, raw, whole=False)
     assert len(set(names)) == len(names)
     for images, labels in raw.splits.values():
-        assert images.dtype == np.uint8 and labels.dtype == np.int32 and images.ndim == 4
+        assert images.dtype == np.uint8
+        assert labels.dtype == np.int32
+        assert images.ndim == 4
         assert labels.shape == images.shape[:1]
         assert not len(labels) or 0 <= labels.min() <= labels.max() < len(names)
 
@@ -229,7 +230,8 @@ def journal(data: bytes, folder: Path) -> None:
 
     (folder / "queries.journal").write_bytes(data)
     found = journal.read(folder)
-    assert found.spent >= 0 and 0 <= found.end <= len(data)
+    assert found.spent >= 0
+    assert 0 <= found.end <= len(data)
     if found.transfer is not None:
         assert len(found.transfer.images) == len(found.transfer.answers)
 

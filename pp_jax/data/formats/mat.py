@@ -1,11 +1,11 @@
 """MATLAB files of SVHN's cropped digits."""
 
-import io
 import re
 
 import numpy as np
 
 from pp_jax.data.files import Files
+from pp_jax.data.formats import mat5
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 ENDINGS = r"(\.mat|(^|/)(train|test|extra)\.tar)"
@@ -41,13 +41,10 @@ def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
             f"{where} was saved as MATLAB v7.3 (HDF5), which is not read: fetch the official file, or save X and y in "
             "MATLAB with save(…, '-v7')"
         )
-    import scipy.io
-    from scipy.io.matlab import MatReadError
-
     try:
-        content = scipy.io.loadmat(io.BytesIO(data), variable_names=("X", "y"))
+        content = mat5.arrays(data, ("X", "y"))
         images, labels = content["X"], content["y"].reshape(-1)
-    except (MatReadError, ValueError, TypeError, KeyError, EOFError, OSError, NotImplementedError, IndexError) as error:
+    except (ValueError, KeyError) as error:
         raise DatasetCorrupt(
             f"{where} is not a whole SVHN .mat file with X and y ({error!r}): fetch it again"
         ) from error

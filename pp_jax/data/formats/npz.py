@@ -2,8 +2,10 @@
 
 import dataclasses
 import io
+import lzma
 import math
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,7 +35,11 @@ _SPLITS = {
     "validation": "validation",
 }
 _NEEDED = "images and labels, or x_train, y_train, x_test and y_test"
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, TypeError, KeyError)
+# Of archives; and of headers, which are Python expressions.
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError,
+    tokenize.TokenError, SyntaxError, ValueError, TypeError, KeyError, OverflowError, MemoryError,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
