@@ -26,11 +26,12 @@ with atheris.instrument_imports(include=INSTRUMENTED):
     from fuzz import bounds, mutation
     from fuzz.targets import TARGETS
 
+    TARGETS[NAME].warm_up(ROOM / "first")
+
 
 def main() -> None:
     """Run the target until libFuzzer's options end it."""
     target = TARGETS[NAME]
-    target.warm_up(ROOM / "first")
     smallest: dict[str, int] = {}
     mutate = mutation.safely(target.mutate) if target.mutate is not None else None
 
