@@ -74,6 +74,8 @@ def _by_first_bytes(head: bytes) -> str:
             return what
     if _HTML.match(head):
         return f"it is an HTML page, most likely the answer of a server: {_AGAIN}"
+    if head[:1] in (b"{", b"[") and b"\0" not in head[:8]:  # the length of a header of safetensors ends in zeros
+        return f"it is JSON: {_PYTORCH}"
     if head[_TAR_AT:].startswith(_TAR):
         return f"it is a tar archive, as PyTorch wrote before version 0.1.10 or as files are packed: {_UNPACK}"
     if head[4:8] == b"TFL3":

@@ -38,6 +38,7 @@ FILES = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n", "Git LFS pointer.*git lfs pull"),
     "html": (b"\n<!DOCTYPE html><html></html>", "HTML page"),
     "xml": (b"<?xml version='1.0'?><Error/>", "HTML page"),
+    "json": (b'{"layers": 3}', "it is JSON"),
     "empty": (b"", "it is empty"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"HDF5, as Keras writes it \(\.h5\)"),
     "gzip": (gzip.compress(b"x"), "compressed by gzip: unpack it"),

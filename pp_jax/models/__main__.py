@@ -121,9 +121,12 @@ def _import_torch(options: argparse.Namespace) -> None:
     }
     checkpoints.save(options.out, variables, metadata=metadata)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    pixels = f"mean {settings['mean']}, std {settings['std']}"
+    if (settings["mean"], settings["std"]) == ((0.0,), (1.0,)):
+        pixels = "pixels of [0, 1] not normalised (--mean, --std)"
     print(
         f"wrote {options.out}: {options.model}, {classes} classes, {parameters} parameters, images {image_shape}, "
-        f"mean {settings['mean']}, std {settings['std']}"
+        f"{pixels}"
     )
 
 

@@ -41,10 +41,11 @@ def open_zip(file: IO[bytes]) -> Saved:
 
 def open_old(file: IO[bytes]) -> Saved:
     """What five pickles followed by the storages hold; the file must stay open while storages are read."""
-    if file.read(1) != b"\x80":
+    head = file.read(32)
+    if not head.startswith(b"\x80"):
         raise ValueError("it begins like neither")
     file.seek(0)
-    if Unpickler(file).load() != _MAGIC:
+    if _MAGIC.to_bytes(10, "little") not in head or Unpickler(file).load() != _MAGIC:
         raise ValueError("it is a pickle, but not of torch.save")
     Unpickler(file).load()
     _check_byte_order(Unpickler(file).load()["little_endian"])

@@ -109,6 +109,8 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         tensors = deserialize(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    if b'"pp_jax.checkpoint/1"' in data[: 8 + int.from_bytes(data[:8], "little")]:
+        raise torch_state.Refused("it is converted already, a checkpoint of pp_jax: use it as it is")
     arrays = {}
     for name, view in sorted(tensors, key=lambda tensor: tensor[0]):
         dtype = _supported(_SAFETENSORS.get(view["dtype"], view["dtype"]), name)

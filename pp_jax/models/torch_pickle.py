@@ -108,17 +108,19 @@ class Inert:
         self.members.extend(members)
 
 
-def _plain(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """A tensor of numbers."""
+def _plain(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> Tensor | Odd:
+    """A tensor of numbers; the last of seven descriptions tells of a view that negates or conjugates them."""
     if not isinstance(storage, Storage):
         raise ValueError("a tensor has no storage")
+    if any(isinstance(flags, dict) and any(flags.values()) for flags in more[2:3]):
+        return Odd("a negated or conjugated view")
     return Tensor(storage, offset, shape, strides)
 
 
-def _typed(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> Tensor:
+def _typed(storage: Any, offset: Any, shape: Any, strides: Any, *more: Any) -> Tensor | Odd:
     """A tensor whose type stands beside its storage of bytes."""
     named = more[2].name if isinstance(more[2], type) and issubclass(more[2], Inert) else "another type"
-    return _plain(storage._replace(dtype=named.removeprefix("torch.")), offset, shape, strides)
+    return _plain(storage._replace(dtype=named.removeprefix("torch.")), offset, shape, strides, None, None, *more[3:])
 
 
 class Unpickler(pickle.Unpickler):

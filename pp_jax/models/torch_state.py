@@ -89,7 +89,8 @@ def _search(node: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Foun
         yield _Found(place, names)
     if not _is_optimizer(node):
         for name, value in entries:
-            yield from _search(value, (*place, str(name)), seen)
+            if isinstance(value, Mapping | list | tuple | Inert):
+                yield from _search(value, (*place, str(name)), seen)
 
 
 def _entries(node: Any) -> Iterator[tuple[Any, Any]]:

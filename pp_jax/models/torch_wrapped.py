@@ -1,7 +1,7 @@
 """The weights of one network among the names of a state dict: other names for its layers, wrappers, normalisers."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,8 @@ _ALIASES: dict[type, tuple[tuple[str, str], ...]] = {
 _UNUSED = re.compile(r"(^|\.)rot_classifier\.|num_batches_tracked$")
 _MEAN = re.compile(r"(^|\.)(new_|_|image_|pixel_|data_)?(mean|mu)$")
 _STD = re.compile(r"(^|\.)(new_|_|image_|pixel_|data_)?(std|sigma)$")
+# Names that a message lists.
+_SHOWN = 5
 
 
 class Fitted(NamedTuple):
@@ -41,31 +43,39 @@ def fit(
         state: tensors by name, as `torch_file.read` returns them.
         network: what they are for.
         names: those of its state dict.
-        prefix: what stands before them; found by itself unless there are several such networks. Given, all other
-            tensors but those of a normaliser are left out.
+        prefix: what stands before them; found by itself unless there are several such networks, or others beside it.
+            Given, tensors without it are left out, but for those of a normaliser.
 
     Returns:
         The tensors of the network under `names`, surplus ones under their own, and mean and std of a normaliser.
 
     Raises:
-        ValueError: if there are several such networks or normalisers in it, or none behind the prefix.
+        ValueError: if there are several such networks or normalisers, other tensors beside a network behind a prefix,
+            or none behind the one given.
     """
     renamed = _renamed(state, network, names)
-    starts = _starts(renamed, names) if prefix is None else [prefix]
-    if not any(name.startswith(starts[0]) for name in renamed):
-        raise ValueError(f"the state dict holds no name that begins with {prefix!r}, but {', '.join([*state][:5])}")
-    for other in starts[1:]:
-        if any(not np.array_equal(renamed[starts[0] + name], renamed[other + name]) for name in names):
-            options = " or ".join(f"--prefix {start or repr(start)}" for start in starts)
-            raise ValueError(f"the state dict holds {len(starts)} such networks: choose one with {options}")
-    copies = {start + name for start in starts for name in names}
+    starts = _starts(renamed, names)
+    start = starts[0] if prefix is None else prefix
+    if not any(name.startswith(start) for name in renamed):
+        raise ValueError(f"the state dict holds no name that begins with {prefix!r}, but {_listed(state)}")
+    if prefix is None:
+        _check_same(renamed, starts, names)
+    copies = {one + name for one in (start, *starts) for name in names}
     rest = {name: value for name, value in renamed.items() if name not in copies and not _UNUSED.search(name)}
     means, stds = (_buffers(rest, pattern) for pattern in (_MEAN, _STD))
     mean, std = _one(means), _one(stds)
     if mean is not None and max(mean) > 1:  # for pixels of 0..255
         mean, std = tuple(value / 255 for value in mean), std and tuple(value / 255 for value in std)
-    found = {name: renamed[starts[0] + name] for name in names if starts[0] + name in renamed}
-    surplus = {} if prefix is not None else {n: v for n, v in rest.items() if n not in means and n not in stds}
+    found = {name: renamed[start + name] for name in names if start + name in renamed}
+    surplus = {name: value for name, value in rest.items() if name not in means and name not in stds}
+    outside = [name for name in surplus if not name.startswith(start)]
+    if outside and prefix is None and len(found) == len(names):
+        raise ValueError(
+            f"the state dict has tensors beside the network, {_listed(outside)}: leave them out with --prefix {start} "
+            "(prefix= from Python)"
+        )
+    if prefix is not None:
+        surplus = {name: value for name, value in surplus.items() if name.startswith(prefix)}
     return Fitted({**found, **surplus}, mean, std)
 
 
@@ -110,6 +120,17 @@ def _starts(state: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return whole or [max(sorted(counts, key=len), key=counts.__getitem__)]
 
 
+def _check_same(state: Mapping[str, np.ndarray], starts: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse several copies of a network with different values."""
+    first = starts[0]
+    for other in starts[1:]:
+        if any(not np.array_equal(state[first + name], state[other + name]) for name in names):
+            options = " or ".join(f"--prefix {start or repr(start)}" for start in starts)
+            raise ValueError(
+                f"the state dict holds {len(starts)} such networks: choose one with {options} (prefix= from Python)"
+            )
+
+
 def _buffers(rest: Mapping[str, np.ndarray], pattern: re.Pattern[str]) -> dict[str, tuple[float, ...]]:
     """The values of the buffers with such a name, one or one a channel; decimals that float32 blurs are restored."""
     return {
@@ -124,3 +145,9 @@ def _one(buffers: Mapping[str, tuple[float, ...]]) -> tuple[float, ...] | None:
     if len(set(buffers.values())) > 1:
         raise ValueError(f"the state dict normalises pixels in several ways, {', '.join(buffers)}: must be one")
     return next(iter(buffers.values()), None)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first few names."""
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

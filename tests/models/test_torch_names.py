@@ -175,7 +175,11 @@ def test_the_command_reads_safetensors_and_infers_the_number_of_classes(tmp_path
     save_file(lenet_state(classes=7), tmp_path / "x.safetensors")
     out = str(tmp_path / "out.safetensors")
     assert main(["import-torch", "--model", "lenet", str(tmp_path / "x.safetensors"), "--out", out]) == 0
-    assert "lenet, 7 classes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "lenet, 7 classes" in said
+    assert "not normalised (--mean, --std)" in said
+    assert main(["import-torch", "--model", "lenet", out, "--out", str(tmp_path / "again")]) == 1
+    assert "it is converted already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,18 @@ def test_a_tensor_with_attributes_is_a_tensor(tmp_path):
     assert_same(torch_file.read(path), {"a.x": ONES, "a.y": ONES})
 
 
+def test_a_view_that_negates_is_not_read_as_it_lies(tmp_path):
+    arguments = (storage("0", "float32", 4), push(0), push((4,)), push((1,)), push(False), push({}))
+    path = tmp_path / "x.pt"
+    assert_same(
+        torch_file.read(zip_file(path, mapping({"a.x": call(REBUILD, *arguments, push({"neg": False}))}), {"0": ONES})),
+        {"a.x": ONES},
+    )
+    zip_file(path, mapping({"a.x": call(REBUILD, *arguments, push({"neg": True}))}), {"0": ONES})
+    with pytest.raises(ValueError, match=r"holds a negated or conjugated view under 'a\.x'"):
+        torch_file.read(path)
+
+
 ATTACKS = {
     "os.system": lambda mark: call(named("os", "system"), push(f"touch {mark}")),
     "posix.system": lambda mark: call(named("posix", "system"), push(f"touch {mark}")),

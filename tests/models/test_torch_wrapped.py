@@ -80,12 +80,34 @@ def test_of_two_networks_one_must_be_chosen():
         fit(both, prefix="ema.")
 
 
-def test_what_is_neither_network_nor_normaliser_is_kept_to_be_refused():
+def test_what_is_neither_network_nor_normaliser_is_refused():
     odd = {"loss.weight": np.ones(3, np.float32), "bn.mean": np.ones(7, np.float32)}
-    fitted = fit({**odd, **behind("model.", state()), "rot_classifier.weight": np.ones((4, 500))})
+    unused = {"rot_classifier.weight": np.ones((4, 500))}
+    with pytest.raises(
+        ValueError, match=r"beside the network, loss\.weight, bn\.mean: leave them out with --prefix net\."
+    ):
+        fit({**odd, **behind("net.", state()), **unused})
+    assert_state(fit({**odd, **behind("net.", state()), **unused}, prefix="net.").state, state())
+    fitted = fit({**odd, **state(), **unused})
     assert_state(fitted.state, state() | odd)
     with pytest.raises(ValueError, match=r"it has besides loss\.weight, bn\.mean$"):
         torch_names.convert(fitted.state, LENET, SMALL)
+
+
+@pytest.mark.parametrize("prefix", [None, "net."])
+def test_a_larger_network_is_not_taken_for_a_smaller_one(prefix):
+    larger = state() | {"fc3.weight": np.ones((3, 3), np.float32)}
+    fitted = fit(behind("net.", larger), prefix=prefix)
+    with pytest.raises(ValueError, match=r"it has besides net\.fc3\.weight$"):
+        torch_names.convert(fitted.state, LENET, SMALL)
+
+
+def test_of_copies_the_one_without_prefix_may_be_chosen():
+    both = {**state(0), **behind("ema.", state(1))}
+    with pytest.raises(ValueError, match=r"choose one with --prefix '' or --prefix ema\."):
+        fit(both)
+    assert_state(fit(both, prefix="").state, state(0))
+    assert_state(fit(both, prefix="ema.").state, state(1))
 
 
 def test_two_normalisers_are_refused():
