@@ -8,9 +8,11 @@ from typing import Any
 
 from pp_jax.data.types import DataError
 
-_FORMATS = """PATH is a folder, a .zip, .tar or .tar.gz archive, or a file of: IDX files (MNIST and its like); CIFAR's
-binary version, or mosaics <split>/<class>.webp of 32x32 tiles; SVHN's .mat files; images <split>/<class>/<name>.png or
-.jpg; an .npz with images, labels and class_names."""
+_FORMATS = """PATH is a folder, a zip or tar archive (also .tar.gz, .tar.bz2, .tar.xz), or a file of: IDX files (MNIST
+and its like); CIFAR's binary version, or mosaics <split>/<class>.webp of 32x32 tiles; SVHN's .mat files; an .npz of
+images, labels and class_names, or of x_train, y_train, x_test and y_test; tables train.csv and test.csv of a label and
+28x28 pixels a row; images <split>/<class>/<image> or <class>/<image> of any format that Pillow reads. docs/data.md has
+the forms of each set. The last line says what was left out of a set and why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,9 +83,9 @@ def _list(options: argparse.Namespace) -> None:
     for heading in ("name", "prepared", "about"):
         rows.add_column(heading, overflow="fold")
     for name, spec in catalog.specs().items():
-        rows.add_row(name, ready[name].name if name in ready else "–", spec.about)
+        rows.add_row(name, location.standing(ready[name]) if name in ready else "–", spec.about)
     for name in sorted(set(ready) - set(catalog.specs())):
-        rows.add_row(name, ready[name].name, "prepared by TFDS")
+        rows.add_row(name, location.standing(ready[name]), "prepared by TFDS")
     console.Console().print(rows)
 
 

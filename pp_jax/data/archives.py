@@ -67,7 +67,7 @@ def open_archive(source: Path | bytes, where: str) -> Archive | None:
         head = _restart(stream).read(HEAD)
         if head.startswith(_ZIP_MAGIC):
             return _zip(source, size, where)
-        if _is_tar(head):
+        if _is_tar(head) or (stem(where) is not None and head == bytes(HEAD)):
             return _tar(source, size, where)
         unread = next((kind for magic, kind in _UNREAD_MAGIC.items() if head.startswith(magic)), None)
         if unread:

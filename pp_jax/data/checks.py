@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from pp_jax.data import manifest, remotes
-from pp_jax.data.phrases import counted
+from pp_jax.data.phrases import counted, shown
 from pp_jax.data.spec import Spec
 from pp_jax.data.types import DatasetCorrupt, Raw
 
@@ -30,7 +30,7 @@ def normalise(spec: Spec, raw: Raw, *, whole: bool) -> tuple[Raw, tuple[str, ...
         raise DatasetCorrupt(f"there are no images for {spec.name}")
     if spec.counts is not None and (whole or not spec.partial):
         _check_counts(spec, raw)
-    class_names = raw.class_names or spec.class_names or _numbered(raw)
+    class_names = _printable(raw.class_names or spec.class_names or _numbered(raw))
     shapes = {images.shape[1:] for images, _ in raw.splits.values()}
     if len(shapes) > 1:
         raise DatasetCorrupt(f"the splits of {spec.name} differ in image shape: {sorted(shapes)}")
@@ -102,7 +102,8 @@ def _images(spec: Spec, split: str, images: np.ndarray) -> np.ndarray:
     )
     if not fits or images.dtype != np.uint8:
         want = "×".join("any" if side is None else str(side) for side in spec.shape)
-        cure = "; nothing is resized unasked: choose a size with --size" if spec.resizable else ""
+        resample = spec.resizable and images.ndim == 4 and images.shape[3] == spec.shape[2]
+        cure = "; nothing is resized unasked: choose a size with --size (image folders alone)" if resample else ""
         raise DatasetCorrupt(
             f"{spec.name} {split} must be uint8 images of {want}, not {images.dtype} {images.shape}{cure}"
         )
@@ -125,6 +126,11 @@ def _numbered(raw: Raw) -> tuple[str, ...]:
     """Numbers as class names, where a source gives none."""
     top = max((int(labels.max()) for _, labels in raw.splits.values() if len(labels)), default=-1)
     return tuple(str(label) for label in range(top + 1))
+
+
+def _printable(class_names: tuple[str, ...]) -> tuple[str, ...]:
+    """Class names of one line each: TFDS keeps them a line each, strips them, and passes over those that are empty."""
+    return tuple(shown(" ".join(name.split())) or str(label) for label, name in enumerate(class_names))
 
 
 def _unique(class_names: tuple[str, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pp_jax.data.archives import open_archive, stem
 from pp_jax.data.packed import broken, unpack
-from pp_jax.data.phrases import counted, shown
+from pp_jax.data.phrases import counted, shown, why
 from pp_jax.data.types import DataError, DatasetCorrupt, SourceUnavailable
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -51,6 +51,17 @@ class Files:
             raise
         except broken() as error:
             raise _damaged(self.where(name), error) from error
+
+    def text(self, name: str) -> str:
+        """The text of one file, without a byte order mark.
+
+        Raises:
+            DatasetCorrupt: if it is not UTF-8, or as `read`.
+        """
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DatasetCorrupt(f"{self.where(name)} is not text in UTF-8 ({why(error)}): convert it") from error
 
     def where(self, name: str) -> str:
         """The full name of a file, for messages."""
@@ -145,8 +156,7 @@ def _slashes(name: str) -> list[int]:
 
 def _damaged(where: str, error: Exception) -> DatasetCorrupt:
     """The error of a file that cannot be read whole."""
-    why = shown(str(error)) or type(error).__name__
-    return DatasetCorrupt(f"{shown(where)} is truncated or damaged ({why}): fetch it again")
+    return DatasetCorrupt(f"{shown(where)} is truncated or damaged ({why(error)}): fetch it again")
 
 
 def _file(source: Path | bytes, where: str, name: str, depth: int) -> Files:

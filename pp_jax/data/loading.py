@@ -120,6 +120,8 @@ def describe(name: str, *, data_dir: str | os.PathLike[str] | None = None) -> It
         return
     yield f"  about: {content['about']}"
     yield f"  from: {content['source']} at {content['prepared']}{'; ' + content['note'] if content['note'] else ''}"
+    if content.get("left_out"):
+        yield f"  left out: {', '.join(content['left_out'])}"
     for split, record in content["splits"].items():
         standing = {True: ", as in the official set", False: ", which is not the official set's", None: ""}
         yield f"  SHA-256 of {split} images and labels: {record['sha256']}{standing[record.get('official')]}"

@@ -45,6 +45,12 @@ def file_format(directory: Path) -> str:
     return str(described.get("fileFormat", "tfrecord")) if isinstance(described, dict) else "array_record"
 
 
+def standing(directory: Path) -> str:
+    """A prepared set's version, and its format if that cannot be read."""
+    stored = file_format(directory)
+    return directory.name if stored == "array_record" else f"{directory.name} as {stored}, not readable"
+
+
 def check_replaceable(directory: Path, name: str) -> None:
     """Refuse to put a set where something lies that this library did not write; what it wrote carries its record.
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 
 _SHOWN = 3
+_LONGEST = 120
 
 
 def counted(names: Collection[str], one: str, several: str = "") -> tuple[str, ...]:
@@ -25,3 +26,9 @@ def shown(name: str) -> str:
     """A file's name that can be printed on one line, whatever bytes it has."""
     text = name.encode("utf-8", "backslashreplace").decode()
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def why(error: Exception) -> str:
+    """What an exception of a library says, in a part of a line; its kind, if it says nothing."""
+    text = shown(str(error))
+    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…") or type(error).__name__

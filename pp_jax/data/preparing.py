@@ -78,8 +78,10 @@ def prepare(
 
 def _counts(raw: Raw) -> str:
     """Images and classes of every split, such as "60000 train images of 10 classes"."""
+    counts = {split: (len(labels), len(np.unique(labels))) for split, (_, labels) in raw.splits.items()}
     return ", ".join(
-        f"{len(labels)} {split} images of {len(np.unique(labels))} classes" for split, (_, labels) in raw.splits.items()
+        f"{images} {split} image{'s' * (images != 1)} of {classes} class{'es' * (classes != 1)}"
+        for split, (images, classes) in counts.items()
     )
 
 

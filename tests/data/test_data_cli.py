@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 
+from encoded import picture, tarred, zipped
+from pp_jax.data import load
 from pp_jax.data.__main__ import main
 
 
@@ -33,6 +35,36 @@ def test_prepare_list_and_info(letters, capsys):
     said = capsys.readouterr().out
     assert "10 classes: A, B, C" in said
     assert "as they were written" in said
+
+
+def test_the_last_line_and_info_say_what_was_left_out_and_why(tmp_path, capsys):
+    parts = {
+        f"{split}/{letter}/{i}.png": picture() for split in ("Training", "Testing") for letter in "AB" for i in range(6)
+    }
+    parts |= {"Training/A/x.png": b"", "Testing/.ipynb_checkpoints/1.png": picture(), "Training/C/1.png": picture()}
+    (tmp_path / "letters.zip").write_bytes(zipped(parts))
+    source, root = str(tmp_path / "letters.zip"), str(tmp_path / "data")
+    assert main(["prepare", "imagenet_sample", "--size", "64", "--from", source, "--data-dir", root]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == (
+        f"prepared imagenet_sample: 12 test images of 2 classes, 13 train images of 3 classes, from {source} in {root}/"
+        "imagenet_sample/1.0.0; 1 class without test images (C); left out: 1 hidden file or folder "
+        "(Testing/.ipynb_checkpoints), 1 file that is no whole image (Training/A/x.png)"
+    )
+    assert main(["info", "imagenet_sample", "--data-dir", root]) == 0
+    said = capsys.readouterr().out
+    assert "left out: 1 hidden file or folder (Testing/.ipynb_checkpoints), 1 file that is no whole image" in said
+
+
+def test_class_names_of_one_line_each_are_stored(tmp_path):
+    """TFDS keeps a name a line, strips it, and passes over an empty one, which would shift the labels behind it."""
+    parts = dict.fromkeys((" /1.png", "a\nb/2.png", "c /3.png", "d/4.png"), picture())
+    (tmp_path / "odd.tar").write_bytes(tarred(parts))
+    source, root = str(tmp_path / "odd.tar"), tmp_path / "data"
+    assert main(["prepare", "imagenet_sample", "--size", "64", "--from", source, "--data-dir", str(root)]) == 0
+    dataset = load("imagenet_sample", data_dir=root)
+    assert dataset.class_names == ("0", "a b", "c", "d")
+    assert sorted(dataset.labels.tolist()) == [0, 1, 2, 3]
 
 
 def test_info_finds_damage(letters, capsys):

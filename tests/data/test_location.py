@@ -66,6 +66,7 @@ def test_of_several_versions_the_newest_that_can_be_read_counts(fresh):
     assert location.prepared(root, "tiny_set", "1.0.*") == directory
     of_tfds(newer, "tfrecord")
     assert location.prepared(root, "tiny_set") == directory
+    assert [location.standing(path) for path in (directory, newer)] == ["1.0.0", "1.10.0 as tfrecord, not readable"]
     assert len(load("tiny_set", data_dir=root)) == 40
     assert prepare(spec_of(RAW), data_dir=root) == directory
 

@@ -38,7 +38,11 @@ def images(array: np.ndarray, shape: Shape, where: str, *, planar: bool = False)
     elif array.ndim == 4 and array.shape[3] != channels and array.shape[1] == channels:
         array = np.moveaxis(array, 1, -1)
     if array.ndim != 4:
-        raise DatasetCorrupt(f"{where} must be uint8 images (N, H, W[, C]), not {array.dtype} {array.shape}")
+        sides = "×".join("any" if side is None else str(side) for side in shape)
+        raise DatasetCorrupt(
+            f"{where} must be uint8 images (N, H, W[, C]) of {sides}, or rows of as many pixels, not {array.dtype} "
+            f"{array.shape}"
+        )
     return _levels(array, where)
 
 

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from pp_jax.data.files import Files, unpacked_name
-from pp_jax.data.formats import arrays
+from pp_jax.data.formats import arrays, naming
+from pp_jax.data.phrases import counted
 from pp_jax.data.spec import Shape
 from pp_jax.data.types import DatasetCorrupt, Raw
 
@@ -16,7 +17,7 @@ _LABELS = ("label", "labels", "class", "target", "y")
 _SPLITS = {"train": "train", "test": "test", "valid": "validation", "val": "validation"}
 
 
-def read(files: Files, shape: Shape, classes: tuple[str, ...] | None = None) -> Raw:
+def read(files: Files, shape: Shape, classes: tuple[str, ...] | None = None, set_name: str = "") -> Raw:
     """Read `…train….csv`, `…test….csv`: a column `label` and one column a pixel; without a heading, the label first.
 
     A table without labels, such as the test.csv of Kaggle's competitions, is left out.
@@ -25,14 +26,19 @@ def read(files: Files, shape: Shape, classes: tuple[str, ...] | None = None) -> 
         files: the files of a folder or an archive, or one file.
         shape: (H, W, C) of an image; one channel.
         classes: the class names, where the set is a known one.
+        set_name: the set; of several sets' tables in one folder, those that begin with it count.
 
     Raises:
         DatasetCorrupt: if a row has more or fewer columns, a cell is no pixel, or no table has labels.
     """
     side = (shape[0] or 0) * (shape[1] or 0)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    left_out = []
-    for name in (name for name in files.names if unpacked_name(name).endswith(".csv")):
+    names = [name for name in files.names if unpacked_name(name).endswith(".csv")]
+    own = [name for name in names if naming.letters(PurePosixPath(name).name).startswith(naming.letters(set_name))]
+    left_out = list(
+        counted([name for name in names if own and name not in own], "table of another set", "tables of other sets")
+    )
+    for name in own or names:
         where = files.where(name)
         table, label = _table(files.read(name), where, side)
         if label is None:
@@ -51,10 +57,10 @@ def read(files: Files, shape: Shape, classes: tuple[str, ...] | None = None) -> 
             + (f" (left out: {'; '.join(left_out)})" if left_out else "")
             + f": needed is train.csv with a column label and {side} columns of pixels"
         )
-    numbered, names, note = arrays.number(
+    numbered, class_names, note = arrays.number(
         {split: part for split, (_, part) in found.items()}, None, classes, files.origin
     )
-    return Raw({split: (found[split][0], numbered[split]) for split in found}, names, note, tuple(left_out))
+    return Raw({split: (found[split][0], numbered[split]) for split in found}, class_names, note, tuple(left_out))
 
 
 def holds_images(files: Files, name: str) -> bool:

@@ -1,5 +1,6 @@
 """Image folders: one folder per class, as photographs are usually handed around."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -9,7 +10,7 @@ from pp_jax.data.files import Files
 from pp_jax.data.formats import pictures, tree
 from pp_jax.data.formats.stack import read as read_picture
 from pp_jax.data.formats.stack import stack
-from pp_jax.data.phrases import counted
+from pp_jax.data.phrases import counted, shown
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 Entry = tuple[str, str, str]
@@ -95,18 +96,29 @@ def _classes(files: Files, folders: set[str]) -> list[str]:
     Raises:
         DatasetCorrupt: if images lie in a folder that the list of classes lacks.
     """
-    listed = files.find("wnids.txt")
-    known = set(files.read(listed).decode().split()) if listed else set(_table(files, "classes.tsv"))
+    known = set(_text(files, "wnids.txt").split()) or set(_table(files, "classes.tsv"))
     if known and folders - known:
-        raise DatasetCorrupt(f"{files.origin} holds images of {min(folders - known)}, which its list of classes lacks")
+        unknown = shown(min(folders - known))
+        raise DatasetCorrupt(f"{files.origin} holds images of {unknown}, which its list of classes lacks")
     return sorted(known or folders)
 
 
-def _table(files: Files, suffix: str) -> dict[str, str]:
+def _table(files: Files, name: str) -> dict[str, str]:
     """First and second column of a tab-separated file; empty if there is no such file."""
-    found = files.find(suffix)
-    rows = [line.split("\t") for line in files.read(found).decode().splitlines()] if found else []
+    rows = [line.split("\t") for line in _text(files, name).splitlines()]
     return {row[0]: row[1] for row in rows if len(row) > 1}
+
+
+def _text(files: Files, name: str) -> str:
+    """The text of a table, at any depth; empty if there is no such file."""
+    called = tuple(each for each in files.names if _is_called(each, name))
+    found = dataclasses.replace(files, names=called).find(name)
+    return files.text(found) if found else ""
+
+
+def _is_called(name: str, *tables: str) -> bool:
+    """Whether a file is one of some tables, at any depth."""
+    return f"/{name}".endswith(tuple(f"/{table}" for table in tables))
 
 
 def _range(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,5 +152,5 @@ def _no_class(unsorted: Mapping[str, Sequence[str]]) -> list[str]:
 
 def _other_files(names: Sequence[str]) -> tuple[str, ...]:
     """The files that are neither images nor tables that were read."""
-    rest = [name for name in names if not name.endswith(_TABLES)]
+    rest = [name for name in names if not _is_called(name, *_TABLES)]
     return counted(rest, "file that is no image", "files that are no images")

@@ -41,7 +41,7 @@ def read_omniglot(files: Files, size: int | None = None) -> Raw:
     raw = _read_at(files, places, 1, size)
     names = tuple(name.replace(".character", "/character") for name in raw.class_names or ())
     note = "the strokes are dark on light, as handed out: MNIST's are light on dark"
-    return dataclasses.replace(raw, class_names=names, note="; ".join(filter(None, (note, raw.note))))
+    return dataclasses.replace(raw, class_names=names, note=_joined(note, raw.note))
 
 
 def read_notmnist(files: Files, size: int | None = None) -> Raw:
@@ -65,7 +65,7 @@ def read_notmnist(files: Files, size: int | None = None) -> Raw:
         return folder.read(files, 1, size)
     note = "notMNIST_large is the split train, notMNIST_small the split test"
     raw = _read_at(files, places, 1, size)
-    return dataclasses.replace(raw, note="; ".join(filter(None, (note, raw.note))))
+    return dataclasses.replace(raw, note=_joined(note, raw.note))
 
 
 def read_caltech101(files: Files, size: int | None = None) -> Raw:
@@ -85,7 +85,12 @@ def read_caltech101(files: Files, size: int | None = None) -> Raw:
     note = "all images are in the split train, where TFDS draws 30 a class for train and leaves the others for test"
     if "background_google" in (raw.class_names or ()):
         note += "; background_google, which is no kind of object, is a class, as in TFDS"
-    return dataclasses.replace(raw, note="; ".join(filter(None, (note, raw.note))))
+    return dataclasses.replace(raw, note=_joined(note, raw.note))
+
+
+def _joined(*notes: str) -> str:
+    """Several notes as one."""
+    return "; ".join(filter(None, notes))
 
 
 def _places(files: Files, pattern: re.Pattern[str], place: Callable[[re.Match[str]], str]) -> dict[str, str]:

@@ -28,6 +28,7 @@ _UNREAD = {
 def read(
     files: Files,
     *,
+    name: str,
     native: Callable[[Files], Raw],
     endings: str,
     shape: Shape,
@@ -40,6 +41,7 @@ def read(
 
     Args:
         files: the files of a folder or an archive, or one file.
+        name: the set.
         native: reads the form that the set's authors hand out.
         endings: a regular expression for the names of that form's files.
         shape: (H, W, C) of an image, as far as it is known.
@@ -60,9 +62,9 @@ def read(
         if size is not None:
             raise DataError(f"--size applies to image folders; {files.origin} is an .npz")
         return in_order(npz.read(files, shape, classes), classes, files.origin)
-    tables = tuple(name for name in files.names if csv.holds_images(files, name))
+    tables = tuple(file for file in files.names if csv.holds_images(files, file))
     if tables and shape[2] == 1:
-        return csv.read(dataclasses.replace(files, names=tables), shape, classes)
+        return csv.read(dataclasses.replace(files, names=tables), shape, classes, name)
     if any(map(folder.is_picture, files.names)):
         read_pictures = pictures or functools.partial(folder.read, channels=shape[2])
         found = read_pictures(files) if size is None else read_pictures(files, size=size)

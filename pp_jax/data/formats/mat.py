@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from pp_jax.data.files import Files
-from pp_jax.data.formats import mat5
+from pp_jax.data.formats import arrays, mat5
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 ENDINGS = r"(\.mat|(^|/)(train|test|extra)\.tar)"
@@ -42,14 +42,13 @@ def _parse(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
             "MATLAB with save(…, '-v7')"
         )
     try:
-        content = mat5.arrays(data, ("X", "y"))
-        images, labels = content["X"], content["y"].reshape(-1)
+        content = mat5.read(data, ("X", "y"))
+        images, digits = content["X"], content["y"]
     except (ValueError, KeyError) as error:
-        raise DatasetCorrupt(
-            f"{where} is not a whole SVHN .mat file with X and y ({error!r}): fetch it again"
-        ) from error
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != len(labels):
-        raise DatasetCorrupt(f"{where}: X must be uint8 (32, 32, 3, {len(labels)}), not {images.dtype} {images.shape}")
-    if len(labels) and not 1 <= labels.min() <= labels.max() <= 10:
+        raise DatasetCorrupt(f"{where} is not a whole SVHN .mat file with X and y ({error}): fetch it again") from error
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DatasetCorrupt(f"{where}: X must be uint8 (32, 32, 3, N), not {images.dtype} {images.shape}")
+    labels = arrays.labels(digits, images.shape[3], f"y of {where}")
+    if labels.dtype.kind != "i" or (len(labels) and not 1 <= labels.min() <= labels.max() <= 10):
         raise DatasetCorrupt(f"{where}: y must lie in 1..10, not {labels.min()}..{labels.max()}")
     return images.transpose(3, 0, 1, 2), labels % 10

@@ -1,105 +1,88 @@
-"""Numeric arrays of MATLAB files of version 5 to 7, by the published description of the format.
+"""MATLAB files of versions 5 to 7: their arrays of numbers.
 
-SciPy's reader is not used on files from elsewhere: a damaged one can make it write beyond its memory.
+Read here and not by SciPy, whose reader ends the process on some damaged files. The format: a header of 128 bytes, then
+elements of a tag (kind, size) and its content; a matrix is an element of elements, and may be compressed.
 """
 
 import math
+import struct
 import zlib
 from collections.abc import Collection, Iterator
 
 import numpy as np
 
-_HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
-# What an element holds, by its type; and what an array is, by its class.
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
-_COMPLEX = 0x800
+_COMPLEX = 0x0800
 
 
-def arrays(data: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Read the real numeric arrays that have one of some names; other variables are passed over.
-
-    Args:
-        data: the file.
-        names: the variables that are wanted.
-
-    Returns:
-        Arrays by name, in the types and shapes of their classes, column-major.
+def read(data: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those arrays of a file that are called one of `names`.
 
     Raises:
-        ValueError: if the file is of another version, truncated or damaged.
+        ValueError: if the file is truncated, damaged, of another version, or such an array is not one of real numbers.
     """
-    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
-    if len(data) < _HEADER or order is None or data[125 if order == "<" else 124] != 1:
-        raise ValueError("it does not begin as a MATLAB file of version 5")
-    found = {}
-    for kind, content in _elements(memoryview(data)[_HEADER:], order):
-        if kind == _COMPRESSED:
-            kind, content = _inflated(content, order)
-        if kind == _MATRIX:
-            name, array = _matrix(content, order, names)
-            if array is not None:
-                found[name] = array
+    if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):
+        raise ValueError(f"it is no MATLAB file of version 5 to 7; it starts with {data[:8].hex(' ') or 'nothing'}")
+    order = "<" if data[126:128] == b"IM" else ">"
+    found: dict[str, np.ndarray] = {}
+    try:
+        for kind, content in _elements(memoryview(data)[128:], order):
+            inner = _inflated(content, order) if kind == _COMPRESSED else content
+            if kind in (_MATRIX, _COMPRESSED):
+                found |= _matrix(inner, order, names)
+    except (struct.error, zlib.error) as error:
+        raise ValueError(str(error)) from error
     return found
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
-    """Type and content of each element; contents end on multiples of eight bytes, compressed ones anywhere."""
-    place = 0
-    while place < len(data):
-        kind, length, start = _tag(data[place : place + 8], order)
-        content = data[place + start : place + start + length]
-        if len(content) < length:
-            raise ValueError(f"an element of {length} bytes ends after {len(content)}")
-        yield kind, content
-        place += 8 if start == 4 else start + (length if kind == _COMPRESSED else -(-length // 8) * 8)
+    """Kind and content of one element after the other; contents are padded to eight bytes, but for compressed ones."""
+    at = 0
+    while at < len(data):
+        (first,) = struct.unpack_from(f"{order}I", data, at)
+        if first >> 16:
+            kind, size, start, end = first & 0xFFFF, first >> 16, at + 4, at + 8
+            if size > 4:
+                raise ValueError(f"an element of {size} bytes within its tag")
+        else:
+            kind, size = struct.unpack_from(f"{order}II", data, at)
+            start = at + 8
+            end = start + size + (0 if kind == _COMPRESSED else -size % 8)
+        if start + size > len(data):
+            raise ValueError(f"{len(data) - start} bytes where {size} are promised")
+        yield kind, data[start : start + size]
+        at = end
 
 
-def _tag(tag: memoryview, order: str) -> tuple[int, int, int]:
-    """Type of an element, its length, and where its content starts: inside the tag if it is small."""
-    if len(tag) < 8:
-        raise ValueError("it ends within the tag of an element")
-    kind, length = (int(word) for word in np.frombuffer(tag, f"{order}u4"))
-    if kind >> 16:
-        if kind >> 16 > 4:
-            raise ValueError(f"a small element holds {kind >> 16} bytes")
-        return kind & 0xFFFF, kind >> 16, 4
-    return kind, length, 8
+def _inflated(content: memoryview, order: str) -> memoryview:
+    """The content of the matrix in a compressed element, no more than its tag promises."""
+    stream = zlib.decompressobj()
+    tag = stream.decompress(content, 8)
+    kind, size = struct.unpack(f"{order}II", tag)
+    if kind != _MATRIX:
+        raise ValueError(f"a compressed element of kind {kind}")
+    inner = stream.decompress(stream.unconsumed_tail, size) if size else b""
+    rest = stream.decompress(stream.unconsumed_tail, 1) + stream.flush(1) if len(inner) == size else b""
+    if len(inner) != size or rest or not stream.eof:
+        raise ValueError(f"a compressed element of {len(inner)} bytes where {size} are promised")
+    return memoryview(inner)
 
 
-def _inflated(content: memoryview, order: str) -> tuple[int, memoryview]:
-    """Type and content of the element inside a compressed one; no more than it promises is unpacked."""
-    unpacker = zlib.decompressobj()
-    try:
-        tag = unpacker.decompress(content, 8)
-        kind, length, start = _tag(memoryview(tag), order)
-        inner = unpacker.decompress(unpacker.unconsumed_tail, length) if start == 8 and length else b""
-    except zlib.error as error:
-        raise ValueError(f"an element does not unpack ({error})") from error
-    if len(inner) < length:
-        raise ValueError(f"an element of {length} bytes unpacks to {len(inner)}")
-    return kind, memoryview(inner)
-
-
-def _matrix(content: memoryview, order: str, names: Collection[str]) -> tuple[str, np.ndarray | None]:
-    """The name of a variable, and its array if it is wanted, numeric and real."""
-    parts = _elements(content, order)
-    try:
-        (_, flags), (_, sizes), (_, title) = next(parts), next(parts), next(parts)
-    except StopIteration:
-        raise ValueError("a variable has no name") from None
-    if len(flags) < 4 or len(sizes) % 4:
-        raise ValueError("a variable has no type or no shape")
-    name, flag = bytes(title).decode("latin-1"), int(np.frombuffer(flags[:4], f"{order}u4")[0])
-    if name not in names or flag & 0xFF not in _CLASSES or flag & _COMPLEX:
-        return name, None
-    shape = tuple(int(size) for size in np.frombuffer(sizes, f"{order}i4"))
-    kind, values = next(parts, (0, memoryview(b"")))
-    if kind not in _STORED or min(shape, default=-1) < 0:
-        raise ValueError(f"{name} holds elements of type {kind} in shape {shape}")
-    stored = np.dtype(f"{order}{_STORED[kind]}")
-    if len(values) != math.prod(shape) * stored.itemsize:
-        raise ValueError(f"{name} of shape {shape} has {len(values)} bytes, not {math.prod(shape) * stored.itemsize}")
-    array = np.frombuffer(values, stored).astype(np.dtype(_CLASSES[flag & 0xFF]), copy=False)
-    return name, array.reshape(shape, order="F")
+def _matrix(content: memoryview, order: str, names: Collection[str]) -> dict[str, np.ndarray]:
+    """A matrix by its name, if it is one of `names`."""
+    elements = _elements(content, order)
+    flags, shape, name = (part for _, part in (next(elements, (0, memoryview(b""))) for _ in range(3)))
+    called = bytes(name).decode("latin-1")
+    if called not in names:
+        return {}
+    (bits,) = struct.unpack_from(f"{order}I", flags)
+    kind, values = next(elements, (0, memoryview(b"")))
+    if bits & 0xFF not in _CLASSES or bits & _COMPLEX or kind not in _STORED:
+        raise ValueError(f"{called} is no array of real numbers")
+    sizes = struct.unpack(f"{order}{len(shape) // 4}i", shape)
+    array = np.frombuffer(values, order + _STORED[kind])
+    if min(sizes, default=-1) < 0 or math.prod(sizes) != len(array):
+        raise ValueError(f"{called} has {len(array)} numbers where its shape is {sizes}")
+    return {called: array.astype(_CLASSES[bits & 0xFF], copy=False).reshape(sizes, order="F")}

@@ -5,6 +5,7 @@ import io
 import lzma
 import math
 import re
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -35,11 +36,10 @@ _SPLITS = {
     "validation": "validation",
 }
 _NEEDED = "images and labels, or x_train, y_train, x_test and y_test"
-# Of archives; and of headers, which are Python expressions.
 _BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError,
-    tokenize.TokenError, SyntaxError, ValueError, TypeError, KeyError, OverflowError, MemoryError,
-)  # fmt: skip
+    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, TypeError, KeyError),
+    *(OSError, OverflowError, MemoryError, struct.error, lzma.LZMAError, tokenize.TokenError, SyntaxError),
+)
 
 
 @dataclasses.dataclass(frozen=True)

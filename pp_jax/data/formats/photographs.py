@@ -65,5 +65,5 @@ def _pairs(files: Files, name: str) -> dict[str, str]:
     """First and second column of a table."""
     if name not in files.names:
         raise DatasetCorrupt(f"{files.origin} lacks {name}")
-    rows = [line.split(maxsplit=1) for line in files.read(name).decode().splitlines() if line.strip()]
+    rows = [line.split(maxsplit=1) for line in files.text(name).splitlines() if line.strip()]
     return {row[0]: row[-1].strip() for row in rows}

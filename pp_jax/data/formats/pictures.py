@@ -1,15 +1,20 @@
 """One encoded picture as an array: whatever Pillow reads, upright, at 8 bits, on a ground."""
 
+import contextlib
 import dataclasses
 import functools
 import io
+import os
 import struct
+import sys
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from pp_jax.data.phrases import why
 from pp_jax.data.types import DatasetCorrupt
 
 TURNED = "turned upright by the EXIF orientation"
@@ -24,6 +29,8 @@ _NOT_READ = {"EPS", "MPEG", "HDF5", "GRIB", "BUFR", "WMF", "IPTC"}
 # Pillow's decoders raise nearly anything on damaged data.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError, RuntimeError)
 _MISREAD = (ArithmeticError, LookupError, TypeError, AttributeError, AssertionError)
+
+_TIFF = (b"II", b"MM")
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -88,7 +95,7 @@ def decode(data: bytes, where: str, channels: int, size: int | None = None) -> P
             0..65535 do not hold.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), _checked(data) as opened:
+        with warnings.catch_warnings(action="ignore"), _quiet(data[:2] in _TIFF), _checked(data) as opened:
             turned = _is_turned(opened)
             opened.load()
             flat, treated = _flat(opened, where)
@@ -110,9 +117,7 @@ def decode(data: bytes, where: str, channels: int, size: int | None = None) -> P
             f"{where} is not a whole image (it starts with {data[:4].hex(' ') or 'nothing'}): fetch it again"
         ) from error
     except (*_DAMAGE, *_MISREAD) as error:
-        raise Unreadable(
-            f"{where} is not a whole image ({str(error) or type(error).__name__}): fetch it again"
-        ) from error
+        raise Unreadable(f"{where} is not a whole image ({why(error)}): fetch it again") from error
     applied = {TURNED: turned, FIRST_FRAME: several}
     return Picture(pixels, (*treated, *(what for what, applies in applied.items() if applies)))
 
@@ -124,6 +129,22 @@ def _checked(data: bytes) -> Image.Image:
         return opened
     opened.verify()
     return Image.open(io.BytesIO(data), formats=("PNG",))
+
+
+@contextlib.contextmanager
+def _quiet(wanted: bool) -> Iterator[None]:
+    """Without what libtiff prints on damaged files: it goes past Python to the process's standard error."""
+    if not wanted or sys.__stderr__ is None:
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def centre_square(image: Image.Image, size: int) -> Image.Image:
@@ -194,13 +215,15 @@ def _on_ground(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     layer = image.convert("RGBA")
     if layer.getchannel("A").getextrema()[0] == 255:
         return layer.convert("RGB"), ()
-    on_white, on_black = (
-        Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
-        for ground in ("white", "black")
-    )
-    if _is_plain(on_white) and not _is_plain(on_black):
+    on_white = _laid_on("white", layer)
+    if _is_plain(on_white) and not _is_plain(on_black := _laid_on("black", layer)):
         return on_black, (ON_BLACK,)
     return on_white, (ON_WHITE,)
+
+
+def _laid_on(ground: str, layer: Image.Image) -> Image.Image:
+    """An RGBA image on a ground of one colour, as RGB."""
+    return Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer).convert("RGB")
 
 
 def _is_plain(image: Image.Image) -> bool:

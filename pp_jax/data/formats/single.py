@@ -13,7 +13,7 @@ _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "te
 
 
 def labelled(files: Files, classes: tuple[str, ...]) -> Mapping[str, str]:
-    """The pictures whose class can be known: `<split>/<class>/<name>` by the name of the file; empty if there are none.
+    """The pictures whose class can be known: `<split>/<label>/<name>` by the name of the file; empty if there are none.
 
     Args:
         files: the files of a folder or an archive.
@@ -30,7 +30,8 @@ def labelled(files: Files, classes: tuple[str, ...]) -> Mapping[str, str]:
         label = _label(path, spelt, table) if folder.is_picture(name) else None
         if label is not None:
             split = _split(path) or "train"
-            found[name] = f"{split}/{label}/{name.replace('/', '-')}"
+            # By number: a class of CIFAR-100 is called as a split is, "train".
+            found[name] = f"{split}/{classes.index(label)}/{name.replace('/', '-')}"
     return found
 
 
@@ -58,7 +59,7 @@ def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, st
     """The class of a picture; None if it cannot be known."""
     if path.stem in table and _split(path) != "test":
         return table[path.stem]
-    if naming.plain(path.parent.name) in spelt:
+    if naming.plain(path.parent.name) in spelt and (_split(path.parent) or path.parent.name.lower() not in _SPLITS):
         return spelt[naming.plain(path.parent.name)]
     if path.parent.name.isdecimal() and int(path.parent.name) < len(spelt):
         return list(spelt.values())[int(path.parent.name)]

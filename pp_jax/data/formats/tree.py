@@ -57,7 +57,16 @@ class _Folder:
 
     def has_class_folders(self) -> bool:
         """Whether pictures lie deeper than in a folder that merely says that it holds images."""
-        return any(name.lower() not in _WRAPPERS or folder.folders for name, folder in self.folders.items())
+        return any(folder.folders or not self._is_wrapped_by(name) for name, folder in self.folders.items())
+
+    def _is_wrapped_by(self, name: str) -> bool:
+        """Whether a folder in it is called like no class: images, or like the split itself if it is alone."""
+        repeated = len(self.folders) == 1 and split_of(name) is not None and split_of(name) == split_of(self.name)
+        return name.lower() in _WRAPPERS or repeated
+
+
+_Part = tuple[str, _Folder, list[str]]
+"""A split, its folder of classes, and the pictures on the way there."""
 
 
 def split_of(name: str) -> str | None:
@@ -81,31 +90,61 @@ def sort(origin: str, names: Collection[str], bare: Collection[str] = ()) -> Lay
     """
     root, strays = _descend(_tree(origin, names), whole=True)
     splits = {name: split for name in root.folders if (split := split_of(name))}
-    others = [name for name in root.folders if name not in splits]
-    unsorted = {"": (*strays, *root.pictures)}
     left_out: tuple[str, ...] = ()
-    entries: list[tuple[str, str, str]] = []
-    if splits and others and not any(root.folders[name].has_class_folders() for name in splits):
-        raise DatasetCorrupt(
-            f"{origin} holds {_list(splits)} beside {_list(others)}: if they are all classes, put them into a folder "
-            "train; if not, put class folders into the splits"
-        )
     if splits:
-        outside = [name for other in others for name in root.folders[other].all_pictures()]
+        outside = _outside(origin, root, splits)
         left_out = counted(outside, "image outside the splits", "images outside the splits")
-        parts = [(split, _descend(root.folders[name], whole=False)[0]) for name, split in splits.items()]
+        parts = _unwrapped([(split, *_descend(root.folders[name], whole=False)) for name, split in splits.items()])
     else:
         _check_classes(origin, root)
-        parts = [("train", root)]
-    for split, folder in parts:
+        parts = [("train", root, [])]
+    entries: list[tuple[str, str, str]] = []
+    unsorted = {"": [*strays, *(root.pictures if splits else [])]}
+    for split, folder, beside in parts:
         classes, loose = _classes(folder)
         entries += [(split, each.name, name) for each in classes for name in each.all_pictures()]
-        if splits and loose:
-            unsorted[split] = (*unsorted.get(split, ()), *loose)
-    without = {name for _, folder in [("", root), *parts] for name in _without_pictures(folder, bare)}
+        unsorted.setdefault(split if splits else "", []).extend([*beside, *loose])
+    without = {
+        name for folder in (root, *(folder for _, folder, _ in parts)) for name in _without_pictures(folder, bare)
+    }
     left_out += counted(sorted(without), "folder without images", "folders without images")
-    notes = _notes(splits, [each for _, folder in parts for each in _classes(folder)[0]])
-    return Layout(tuple(entries), {split: found for split, found in unsorted.items() if found}, notes, left_out)
+    notes = _notes(splits, [each for _, folder, _ in parts for each in _classes(folder)[0]])
+    told = {split: tuple(sorted(found)) for split, found in unsorted.items() if found}
+    return Layout(tuple(entries), told, notes, left_out)
+
+
+def _outside(origin: str, root: _Folder, splits: Collection[str]) -> list[str]:
+    """The pictures beside the splits.
+
+    Raises:
+        DatasetCorrupt: if the splits may be classes that are called like splits.
+    """
+    others = [name for name in root.folders if name not in splits]
+    outside = [name for other in others for name in root.folders[other].all_pictures()]
+    inside = [name for split in splits for name in root.folders[split].all_pictures()]
+    flat = not any(root.folders[split].has_class_folders() for split in splits)
+    if outside and (flat or len(outside) > len(inside)):
+        raise DatasetCorrupt(
+            f"{origin} holds {_list(splits)} beside {_list(others)}: if all are classes, put them into a folder "
+            "train; if not, give a folder of splits alone, as <split>/<class>/<image>"
+        )
+    return outside
+
+
+def _unwrapped(parts: list[_Part]) -> list[_Part]:
+    """Splits of which each holds a single folder of folders, as from train.zip with letters/<class>, without those."""
+    deep = [part for part in parts if part[1].has_class_folders()]
+    if not deep or not all(_is_wrapped(folder) for _, folder, _ in deep):
+        return parts
+    inner = [
+        (split, next(iter(folder.folders.values())), [*beside, *folder.pictures]) for split, folder, beside in deep
+    ]
+    return _unwrapped([*inner, *(part for part in parts if part not in deep)])
+
+
+def _is_wrapped(folder: _Folder) -> bool:
+    """Whether a folder holds nothing but one folder that holds class folders."""
+    return [inner.has_class_folders() for inner in folder.folders.values()] == [True]
 
 
 def _classes(folder: _Folder) -> tuple[list[_Folder], list[str]]:

@@ -62,6 +62,13 @@ def test_two_tables_are_two_splits():
         csv.read(merge("folder", {"a_train.csv": table(), "b_train.csv": table()}), SHAPE, DIGITS)
 
 
+def test_of_several_sets_the_sets_own_tables_are_read():
+    parts = {f"emnist-{config}-train.csv": table() for config in ("letters", "balanced")}
+    raw = csv.read(merge("folder", parts), SHAPE, DIGITS, "emnist/letters")
+    assert len(raw.splits["train"][1]) == 5
+    assert raw.left_out == ("1 table of another set (emnist-balanced-train.csv)",)
+
+
 def damaged(change) -> bytes:
     lines = table(HEADING).decode().splitlines()
     lines[2] = change(lines[2])

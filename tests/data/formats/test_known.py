@@ -36,8 +36,6 @@ FORMS = {
     "IDX": {"train-images-idx3-ubyte": idx(X), "train-labels-idx1-ubyte": idx(Y)},
     "npz": {"mnist.npz": npz(x_train=X, y_train=Y)},
     "csv": {"mnist_train.csv": b"\n".join(",".join(map(str, [n, *X[n].flat])).encode() for n in range(10))},
-        "mnist_train.csv": b"\n".join(",".join(map(str, [y, *x.flat])).encode() for x, y in zip(X, Y, strict=True))
-    },
     "pictures": {f"mnist_png/training/{y}/{y}.png": png(x) for x, y in zip(X, Y, strict=True)},
 }
 

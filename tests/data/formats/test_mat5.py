@@ -1,75 +1,67 @@
-"""The reader of MATLAB files gives what SciPy wrote, and one error for anything else."""
+"""MATLAB files as SciPy and MATLAB write them, and every truncation of them."""
 
 import io
-import struct
 
 import numpy as np
 import pytest
 import scipy.io
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from pp_jax.data.formats import mat5
+from pp_jax.data.files import merge
+from pp_jax.data.formats import mat, mat5
+from pp_jax.data.types import DatasetCorrupt
 
-TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
+X = np.random.default_rng(0).integers(0, 256, (4, 4, 3, 5), dtype=np.uint8)
+Y = np.array([[1], [10], [9], [10], [2]])
 
 
-def saved(compress=False, **variables):
+def saved(compressed: bool = False, **content) -> bytes:
     file = io.BytesIO()
-    scipy.io.savemat(file, variables, do_compression=compress)
+    scipy.io.savemat(file, content, do_compression=compressed)
     return file.getvalue()
 
 
-@given(
-    st.sampled_from(TYPES).flatmap(
-        lambda kind: arrays(kind, st.lists(st.integers(0, 4), min_size=2, max_size=4).map(tuple))
-    ),
-    st.booleans(),
-)
-def test_arrays_are_read_as_scipy_wrote_them(array, compress):
-    found = mat5.arrays(saved(compress, other="text", X=array, y=np.ones((1, 1))), ("X",))
-    assert list(found) == ["X"]
-    assert found["X"].dtype == array.dtype
-    np.testing.assert_array_equal(found["X"], array)
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "f4", "f8", "i8"])
+def test_arrays_are_read_as_scipy_wrote_them(compressed, dtype):
+    data = saved(compressed, note="text", X=X, y=Y.astype(dtype), more={"a": 1})
+    found = mat5.read(data, ("X", "y"))
+    np.testing.assert_array_equal(found["X"], X)
+    np.testing.assert_array_equal(found["y"], Y)
+    assert (found["X"].dtype, found["y"].dtype) == (np.uint8, np.dtype(dtype))
 
 
-def test_what_is_no_real_array_of_numbers_is_passed_over():
-    data = saved(X=np.array([{"a": 1}, "b"], object), y="text", z=np.array([1j]))
-    assert mat5.arrays(data, ("X", "y", "z")) == {}
+def test_numbers_may_be_stored_smaller_than_their_class():
+    data = saved(y=np.array([[7.0, 300.0]]))
+    values = np.array([7.0, 300.0]).tobytes()
+    smaller = b"\x04\0\x04\0" + np.array([7, 300], np.uint16).tobytes()
+    tag = b"\x09\0\0\0\x10\0\0\0" + values
+    assert tag in data
+    size = int.from_bytes(data[132:136], "little") - len(tag) + len(smaller)
+    data = data[:132] + size.to_bytes(4, "little") + data[136:].replace(tag, smaller)
+    np.testing.assert_array_equal(mat5.read(data, ("y",))["y"], [[7.0, 300.0]])
 
 
-def test_numbers_stored_in_a_smaller_type_get_the_type_of_their_class():
-    # MATLAB stores doubles that are small whole numbers as bytes.
-    whole = saved(y=np.array([[7.0]]))
-    small = whole[:-16] + struct.pack("<II", 1 << 16 | 2, 7)
-    small = small[:132] + struct.pack("<I", len(small) - 136) + small[136:]
-    assert mat5.arrays(small, ("y",)) == {"y": np.array([[7.0]])}
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_truncation_is_one_error(compressed):
+    data = saved(compressed, X=X, y=Y)
+    for size in range(len(data)):
+        with pytest.raises(DatasetCorrupt, match="not a whole SVHN"):
+            mat.read(merge("svhn", {"train_32x32.mat": data[:size]}))
 
 
-@pytest.mark.parametrize("compress", [False, True])
-def test_a_file_cut_anywhere_is_an_error_or_lacks_its_last_arrays(compress):
-    whole = saved(compress, X=np.arange(24, dtype=np.uint8).reshape(2, 3, 4), y=np.ones((2, 1)))
-    for length in range(len(whole)):
-        try:
-            found = mat5.arrays(whole[:length], ("X", "y"))
-        except ValueError:
-            continue
-        assert len(found) < 2
+@pytest.mark.parametrize("content", ["text", {"a": 1}, X * 1j, np.array([["a", 1]], object)])
+def test_what_is_no_array_of_real_numbers_is_refused(content):
+    with pytest.raises(ValueError, match="no array of real numbers"):
+        mat5.read(saved(X=content), ("X",))
 
 
-@pytest.mark.parametrize("version", ["4", "7.3"])
-def test_other_versions_are_refused(version):
-    file = io.BytesIO()
-    scipy.io.savemat(file, {"X": np.ones((2, 2))}, format="4")
-    data = file.getvalue() if version == "4" else b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(400)
-    with pytest.raises(ValueError, match="version 5"):
-        mat5.arrays(data, ("X",))
+@pytest.mark.parametrize("signature", [b"MATLAB 7.3 MAT-file", b"\x89HDF\r\n\x1a\n"])
+def test_svhn_saved_as_hdf5_is_named_as_such(signature):
+    with pytest.raises(DatasetCorrupt, match=r"train_32x32\.mat was saved as MATLAB v7\.3 \(HDF5\).*'-v7'"):
+        mat.read(merge("svhn", {"train_32x32.mat": signature.ljust(1000, b"\0")}))
 
 
-def test_a_shape_that_no_file_can_hold_is_refused_before_anything_is_allocated():
-    data = saved(X=np.zeros((2, 3), np.uint8))
-    sizes = struct.pack("<ii", 2, 3)
-    assert data.count(sizes) == 1
-    with pytest.raises(ValueError, match=r"shape \(2147483647, 2147483647\)"):
-        mat5.arrays(data.replace(sizes, struct.pack("<ii", 2**31 - 1, 2**31 - 1)), ("X",))
+def test_svhns_labels_may_be_floating_point_numbers():
+    images, digits = mat.read(merge("svhn", {"train_32x32.mat": saved(X=X, y=Y.astype(float))})).splits["train"]
+    np.testing.assert_array_equal(images, np.moveaxis(X, -1, 0))
+    assert digits.tolist() == [1, 0, 9, 0, 2]

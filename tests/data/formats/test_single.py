@@ -37,6 +37,14 @@ def test_fastais_folders_of_cifar100_lie_in_those_of_the_coarse_classes():
     assert read(parts, labels.CIFAR100)[1] == {"train": {1: 73, 2: 52}}
 
 
+def test_the_class_of_cifar100_that_is_called_as_a_split_is_a_class_below_a_split():
+    parts = {f"{split}/{name}/1.png": picture(1) for split in ("train", "test") for name in ("train", "shark")}
+    parts = {name: picture(level) for level, name in enumerate(parts)}
+    raw, found = read(parts | {"train/7.png": picture(9)}, labels.CIFAR100)
+    assert found == {"train": {0: 90, 1: 73}, "test": {2: 90, 3: 73}}
+    assert raw.left_out == ("1 picture without a label (train/7.png)",)
+
+
 def test_pictures_named_after_their_number_and_class_are_read():
     assert read({"train/7_ship.png": picture(7), "test/9_truck.png": picture(9)})[1] == {
         "train": {7: 8},
