@@ -135,10 +135,11 @@ def _holds(path: Path, purpose: str | None = None) -> list[str] | None:
         return None
     try:
         mark = json.loads((path / MARK).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     fits = isinstance(mark, dict) and set(mark) == {"keeps", "holds"} and purpose in (None, mark["keeps"])
-    return mark["holds"] if fits else None
+    patterns = mark["holds"] if fits else None
+    return patterns if isinstance(patterns, list) and all(isinstance(each, str) for each in patterns) else None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -31,7 +31,7 @@ def limit(packed: int) -> int:
 def too_much(where: str, packed: int) -> DatasetCorrupt:
     """The error of data that unpack to more than that."""
     return DatasetCorrupt(
-        f"{where} unpacks to more than {limit(packed) >> 20} MiB from {packed / 2**20:.1f}, as no image set "
+        f"{where} unpacks to more than {limit(packed) >> 20} MiB from {packed / 2**20:.1f} MiB, as no image set "
         "does: if it is one, unpack it yourself and give the folder"
     )
 
