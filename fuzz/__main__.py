@@ -18,7 +18,7 @@ from fuzz import bounds
 from fuzz.targets import TARGETS
 
 RSS_MB = 1024
-# libFuzzer's own limit, in wall time: it ends what hangs. `bounds.MAX_SECONDS` of processor time is what a case may take.
+# libFuzzer's own limit, in wall time: it ends what hangs. What a case may take is `bounds.MAX_SECONDS`.
 HANGS_S = 20
 CASES = Path(__file__).resolve().parents[1] / "tests" / "fuzz" / "cases"
 

@@ -98,11 +98,12 @@ class Watch:
         kept = [os.dup(stream) for stream in (1, 2)]
         for stream in (1, 2):
             os.dup2(self._caught, stream)
+        text = open(self._caught, "w", closefd=False)  # noqa: SIM115 - flushed below, while the streams are replaced
         try:
-            with open(self._caught, "w", closefd=False) as text:
-                with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-                    yield self._printed
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                yield self._printed
         finally:
+            text.close()
             for stream, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, stream)
                 os.close(copy)

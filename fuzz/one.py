@@ -16,7 +16,7 @@ ROOM = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").
 
 # Modules whose coverage guides the fuzzer.
 INSTRUMENTED = (
-    "pp_jax", "PIL", "gzip", "json", "numpy.lib", "pickle", "safetensors", "scipy.io.matlab", "tarfile", "zipfile",
+    "pp_jax", "PIL", "gzip", "json", "numpy.lib", "pickle", "safetensors", "tarfile", "zipfile",
 )  # fmt: skip
 for module in list(sys.modules):
     # Only what is imported for the first time is instrumented.

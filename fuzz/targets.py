@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fuzz import mutation, seeds
+from fuzz import mutation, mutation_of_text, seeds, seeds_of_kept
 from pp_jax.data import catalog, checks, manifest
 from pp_jax.data.files import open_files
 from pp_jax.data.types import DataError
@@ -166,7 +166,7 @@ def shards(data: bytes, folder: Path) -> None:
 
     (folder / "model.safetensors.index.json").write_bytes(data)
     for name in ("1.safetensors", "2.safetensors"):
-        (folder / name).write_bytes(next(seeds.safetensors()))
+        (folder / name).write_bytes(next(seeds_of_kept.safetensors()))
     torch_file.read(folder)
 
 
@@ -208,7 +208,7 @@ def seal(data: bytes, folder: Path) -> None:
     with warnings.catch_warnings(record=True) as told:
         # A damaged checkpoint is passed over with a warning.
         warnings.simplefilter("always")
-        sealing.newest_whole(folder / "own", seeds.OWNER, most=5)
+        sealing.newest_whole(folder / "own", seeds_of_kept.OWNER, most=5)
     assert all(str(warning.message).isprintable() for warning in told)
 
 
@@ -242,7 +242,7 @@ TARGETS = {
     "npz": Target(npz, seeds.npz, mutation.in_zip(mutation.numbers)),
     "keras": Target(keras, seeds.keras, mutation.in_zip(mutation.numbers)),
     "npy": Target(npy, seeds.npy, mutation.numbers),
-    "csv": Target(csv, seeds.csv, mutation.cells),
+    "csv": Target(csv, seeds.csv, mutation_of_text.cells),
     "cifar": Target(cifar, seeds.cifar, mutation.in_zip(mutation.in_png)),
     "picture": Target(picture, seeds.picture, mutation.in_png),
     "folder": Target(photographs("notmnist", 28), seeds.folder, mutation.in_zip(mutation.in_png)),
@@ -250,14 +250,14 @@ TARGETS = {
     "birds": Target(photographs("caltech_birds2011", 8), seeds.birds, mutation.in_zip()),
     "zip": Target(archive, seeds.zips, mutation.in_zip()),
     "tar": Target(archive, seeds.tars, mutation.in_tar),
-    "manifest": Target(record_of_set, seeds.manifest, mutation.in_json),
-    "torch_zip": Target(torch, seeds.torch_zip, mutation.in_zip(mutation.in_pickle), (ValueError,)),
-    "torch_old": Target(torch, seeds.torch_old, mutation.in_pickle, (ValueError,)),
-    "safetensors": Target(torch, seeds.safetensors, mutation.in_safetensors, (ValueError,)),
-    "shards": Target(shards, seeds.shards, mutation.in_json, (ValueError,)),
-    "checkpoint": Target(checkpoint, seeds.checkpoint, mutation.in_checkpoint, (ValueError,)),
-    "record": Target(result, seeds.record, mutation.in_record, (Damaged, ValueError)),
-    "seal": Target(seal, seeds.seal, mutation.in_json, (ValueError,)),
-    "mark": Target(mark, seeds.mark, mutation.in_json, (ValueError,)),
-    "journal": Target(journal, seeds.journal, mutation.in_journal, (ValueError,)),
+    "manifest": Target(record_of_set, seeds_of_kept.manifest, mutation_of_text.in_json),
+    "torch_zip": Target(torch, seeds_of_kept.torch_zip, mutation.in_zip(mutation.in_pickle), (ValueError,)),
+    "torch_old": Target(torch, seeds_of_kept.torch_old, mutation.in_pickle, (ValueError,)),
+    "safetensors": Target(torch, seeds_of_kept.safetensors, mutation_of_text.in_safetensors, (ValueError,)),
+    "shards": Target(shards, seeds_of_kept.shards, mutation_of_text.in_json, (ValueError,)),
+    "checkpoint": Target(checkpoint, seeds_of_kept.checkpoint, mutation_of_text.in_checkpoint, (ValueError,)),
+    "record": Target(result, seeds_of_kept.record, mutation_of_text.in_record, (Damaged, ValueError)),
+    "seal": Target(seal, seeds_of_kept.seal, mutation_of_text.in_json, (ValueError,)),
+    "mark": Target(mark, seeds_of_kept.mark, mutation_of_text.in_json, (ValueError,)),
+    "journal": Target(journal, seeds_of_kept.journal, mutation_of_text.in_journal, (ValueError,)),
 }

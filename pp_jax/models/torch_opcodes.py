@@ -6,7 +6,8 @@ tuple with itself, and the pair with itself, give a key whose hash takes hours.
 
 import os
 import pickletools
-from typing import IO, Any
+from collections.abc import Iterable
+from typing import IO, Any, cast
 
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
@@ -28,7 +29,8 @@ def check(file: IO[bytes]) -> None:
     start = file.tell()
     stack: list[int | None] = []
     memo: dict[int, int | None] = {}
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(_Rest(file))):
+    steps: Iterable[tuple[Any, Any, Any]] = pickletools.genops(cast(IO[bytes], _Rest(file)))
+    for number, (opcode, argument, _) in enumerate(steps):
         if opcode.name in _PUTS or opcode.name == "MEMOIZE":
             place = len(memo) if opcode.name == "MEMOIZE" else argument
             if place > number:
