@@ -26,8 +26,10 @@ def normalise(spec: Spec, raw: Raw, *, whole: bool) -> tuple[Raw, tuple[str, ...
     Raises:
         DatasetCorrupt: naming what is wrong.
     """
-    if not raw.splits:
-        raise DatasetCorrupt(f"there are no images for {spec.name}")
+    empty = [split for split, (_, labels) in raw.splits.items() if not len(labels)]
+    if empty or not raw.splits:
+        which = f" in the split {empty[0]}" if empty else ""
+        raise DatasetCorrupt(f"there are no images for {spec.name}{which}: give {spec.accepts or 'some'} with --from")
     if spec.counts is not None and (whole or not spec.partial):
         _check_counts(spec, raw)
     class_names = _printable(raw.class_names or spec.class_names or _numbered(raw))
@@ -102,8 +104,9 @@ def _images(spec: Spec, split: str, images: np.ndarray) -> np.ndarray:
     )
     if not fits or images.dtype != np.uint8:
         want = "×".join("any" if side is None else str(side) for side in spec.shape)
-        resample = spec.resizable and images.ndim == 4 and images.shape[3] == spec.shape[2]
-        cure = "; nothing is resized unasked: choose a size with --size (image folders alone)" if resample else ""
+        cure = f": save them with {spec.shape[2]} channel{'s' * (spec.shape[2] > 1)}"
+        if images.ndim == 4 and images.shape[3] == spec.shape[2]:
+            cure = "; nothing is resized unasked: choose a size with --size (image folders alone)" * spec.resizable
         raise DatasetCorrupt(
             f"{spec.name} {split} must be uint8 images of {want}, not {images.dtype} {images.shape}{cure}"
         )

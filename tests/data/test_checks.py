@@ -63,3 +63,20 @@ def test_more_labels_than_class_names_are_refused_with_the_cure():
     images, labels = RAW.splits["train"]
     with pytest.raises(DatasetCorrupt, match=r"0\.\.1, not 0\.\.9: there are 2 class names; give one for each label"):
         checks.normalise(spec_of(RAW), Raw({"train": (images, labels)}, ("a", "b")), whole=False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (Raw({}), "no images for notmnist: give notMNIST_small"),
+        (
+            Raw({"train": RAW.splits["train"], "test": (np.zeros((0, 28, 28, 1), np.uint8), np.zeros(0, int))}),
+            "split test",
+        ),
+        (Raw({"train": (np.zeros((2, 28, 28, 3), np.uint8), np.arange(2))}), "save them with 1 channel"),
+        (Raw({"train": (np.zeros((2, 32, 32, 1), np.uint8), np.arange(2))}), "choose a size with --size"),
+    ],
+)
+def test_no_images_and_images_of_another_shape_are_refused_with_the_cure(raw, message):
+    with pytest.raises(DatasetCorrupt, match=message):
+        checks.normalise(catalog.find("notmnist"), raw, whole=False)

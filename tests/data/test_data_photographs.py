@@ -115,6 +115,22 @@ def test_birds_without_the_authors_table_are_an_image_folder():
     assert {split: len(labels) for split, (_, labels) in raw.splits.items()} == {"train": 2, "validation": 1}
 
 
+def test_photographs_outside_the_authors_classes_are_told():
+    raw = photographs.read_caltech256(merge("set", caltech256()), 16)
+    assert raw.left_out == (
+        "1 folder without images (256_ObjectCategories/198.spider)",
+        "1 file that is no image (256_ObjectCategories/198.spider/RENAME2)",
+        "2 images outside the 256 classes (256_ObjectCategories/056.dog/greg/vision/left-over.jpg, "
+        "256_ObjectCategories/257.clutter/257_0001.jpg)",
+    )
+    parts = birds() | {"CUB_200_2011/segmentations/001.Albatross/Albatross_0.png": photograph(8, 8, 0), ".git/x": b""}
+    raw = photographs.read_birds(merge("set", parts), 16)
+    assert raw.left_out == (
+        "1 hidden file or folder (.git)",
+        "1 image outside the author's table (CUB_200_2011/segmentations/001.Albatross/Albatross_0.png)",
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

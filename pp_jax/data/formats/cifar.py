@@ -85,7 +85,10 @@ def _read_mosaics(files: Files, names: list[str], classes: tuple[str, ...]) -> R
         split, stem = name.rsplit(".", 1)[0].split("/")[-2:] if "/" in name else ("train", name.rsplit(".", 1)[0])
         label = next((classes.index(stem_) for stem_ in (stem, re.sub(r"_\d+$", "", stem)) if stem_ in classes), None)
         if label is None:
-            raise DatasetCorrupt(f"{files.where(name)} is named after no class of this set, such as {classes[0]}")
+            raise DatasetCorrupt(
+                f"{files.where(name)} has no label: it is named after no class of this set, such as "
+                f"{classes[0]}, lies in no class's folder, and no trainLabels.csv gives its number a class"
+            )
         images = _tiles(files.read(name), files.where(name))
         parts.setdefault(split, []).append((images, np.full(len(images), label, np.int32)))
     note = "from mosaics: the images are in class order and their ids are positions in that order"

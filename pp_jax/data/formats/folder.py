@@ -146,7 +146,9 @@ def _no_class(unsorted: Mapping[str, Sequence[str]]) -> list[str]:
         phrase
         for split, names in unsorted.items()
         for of in [f" of {split}" if split else ""]
-        for phrase in counted(names, f"image{of} in no class folder", f"images{of} in no class folder")
+        for phrase in counted(
+            names, f"image{of} without a label, in no class folder", f"images{of} without a label, in no class folder"
+        )
     ]
 
 

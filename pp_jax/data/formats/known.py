@@ -13,15 +13,16 @@ from pp_jax.data.formats import csv, folder, naming, npz
 from pp_jax.data.spec import Shape
 from pp_jax.data.types import DataError, DatasetCorrupt, Raw
 
+_PACKED = r"(\.gz|\.bz2|\.xz|\.zst)?$"
 _UNREAD = {
-    r"\.(pkl|pickle)$": "pickles, which can run code when they are opened",
-    r"\.(pt|pth)$": "PyTorch files, which are pickles",
-    r"\.parquet$": "Parquet tables",
-    r"\.arrow$": "Arrow tables",
-    r"\.tfrecords?(-\d+-of-\d+)?$": "TFRecords, which only TensorFlow reads",
-    r"\.(h5|hdf5)$": "HDF5 files",
-    r"\.mat$": "MATLAB files",
-    r"\.(7z|rar|xz|zst)$": "archives of a kind that must be unpacked first",
+    r"\.(pkl|pickle)$": "a pickle, which can run code when it is opened,",
+    r"\.(pt|pth)$": "a PyTorch file, which is a pickle,",
+    r"\.parquet$": "a Parquet table",
+    r"\.arrow$": "an Arrow table",
+    r"\.tfrecords?(-\d+-of-\d+)?$": "a TFRecord, which only TensorFlow reads,",
+    r"\.(h5|hdf5)$": "an HDF5 file",
+    r"\.mat$": "a MATLAB file",
+    r"\.(7z|rar|xz|zst)$": "an archive that must be unpacked first",
 }
 
 
@@ -56,9 +57,9 @@ def read(
     Raises:
         DatasetCorrupt: if no form is there, or the one that is there is damaged.
     """
-    if _any(files, rf"{endings}(\.gz)?$"):
+    if _any(files, rf"{endings}{_PACKED}"):
         return native(files)
-    if _any(files, r"\.np[yz]$"):
+    if _any(files, rf"\.np[yz]{_PACKED}"):
         if size is not None:
             raise DataError(f"--size applies to image folders; {files.origin} is an .npz")
         return in_order(npz.read(files, shape, classes), classes, files.origin)
@@ -101,7 +102,7 @@ def unread(files: Files, accepts: str) -> DatasetCorrupt:
     for pattern, what in _UNREAD.items():
         found = [name for name in files.names if re.search(pattern, name)]
         if found:
-            return DatasetCorrupt(f"{files.where(found[0])}: {what}, are not read; give {accepts}")
+            return DatasetCorrupt(f"{files.where(found[0])} is {what} and is not read; give {accepts}")
     some = ", ".join(PurePosixPath(name).name for name in files.names[:3])
     return DatasetCorrupt(f"{files.origin} holds nothing that is read ({some or 'no file at all'}); give {accepts}")
 

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from pp_jax.data.packed import limit
+
 _MATRIX, _COMPRESSED = 14, 15
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
@@ -29,7 +31,7 @@ def read(data: bytes, names: Collection[str]) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
         for kind, content in _elements(memoryview(data)[128:], order):
-            inner = _inflated(content, order) if kind == _COMPRESSED else content
+            inner = _inflated(content, order, limit(len(data))) if kind == _COMPRESSED else content
             if kind in (_MATRIX, _COMPRESSED):
                 found |= _matrix(inner, order, names)
     except (struct.error, zlib.error) as error:
@@ -56,13 +58,15 @@ def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
         at = end
 
 
-def _inflated(content: memoryview, order: str) -> memoryview:
-    """The content of the matrix in a compressed element, no more than its tag promises."""
+def _inflated(content: memoryview, order: str, most: int) -> memoryview:
+    """The content of the matrix in a compressed element, no more than its tag promises and `most` bytes."""
     stream = zlib.decompressobj()
     tag = stream.decompress(content, 8)
     kind, size = struct.unpack(f"{order}II", tag)
     if kind != _MATRIX:
         raise ValueError(f"a compressed element of kind {kind}")
+    if size > most:
+        raise ValueError(f"a compressed element that promises {size} bytes, more than {most}")
     inner = stream.decompress(stream.unconsumed_tail, size) if size else b""
     rest = stream.decompress(stream.unconsumed_tail, 1) + stream.flush(1) if len(inner) == size else b""
     if len(inner) != size or rest or not stream.eof:

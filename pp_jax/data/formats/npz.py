@@ -15,7 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from pp_jax.data.files import Files
+from pp_jax.data import packed
+from pp_jax.data.files import Files, unpacked_name
 from pp_jax.data.formats import arrays, naming
 from pp_jax.data.spec import Shape
 from pp_jax.data.types import DatasetCorrupt, Raw
@@ -70,7 +71,7 @@ def read(files: Files, shape: Shape = (None, None, 1), classes: tuple[str, ...] 
     Raises:
         DatasetCorrupt: if a file is damaged, an array is missing or of another kind, or it can mean several things.
     """
-    archives = [name for name in files.names if name.endswith((".npz", ".npy"))]
+    archives = [name for name in files.names if unpacked_name(name).endswith((".npz", ".npy"))]
     opened = {name: _open(files, name) for name in sorted(archives, key=naming.natural)}
     parts = [part for name, content in opened.items() for part in _parts(files.where(name), name, content)]
     splits = [part.split for part in parts if part.kind in ("images", "labels")]
@@ -130,16 +131,18 @@ def _open(files: Files, name: str) -> dict[str, np.ndarray | None]:
     """The arrays of one file by name; None for one that does not matter."""
     where = files.where(name)
     try:
-        return dict(_members(files.read(name), where, PurePosixPath(name).stem))
+        return dict(_members(files.read(name), where, PurePosixPath(unpacked_name(name)).stem))
     except DatasetCorrupt:
         raise
     except _BROKEN as error:
-        raise DatasetCorrupt(f"{where} is not a whole {name[-4:]} of plain arrays ({error}): fetch it again") from error
+        raise DatasetCorrupt(
+            f"{where} is not a whole {unpacked_name(name)[-4:]} of plain arrays ({error}): fetch it again"
+        ) from error
 
 
 def _parts(where: str, name: str, content: dict[str, np.ndarray | None]) -> Iterator[_Part]:
     """The arrays of one file that matter, with what they stand for."""
-    stem = PurePosixPath(name).stem
+    stem = PurePosixPath(unpacked_name(name)).stem
     batch = "mean" in content or re.fullmatch(r"(?:.*_)?(?:train_data_batch_\d+|val_data)", stem) is not None
     for key, array in content.items():
         role = _role(key, stem)
@@ -156,6 +159,8 @@ def _members(data: bytes, where: str, stem: str) -> Iterator[tuple[str, np.ndarr
         for info in archive.infolist():
             key = info.filename.removesuffix(".npy")
             wanted = _role(key, stem) is not None
+            if wanted and info.file_size > packed.limit(len(data)):
+                raise packed.too_much(f"{key} in {where}", len(data))
             with archive.open(info) as stream:
                 yield key, _array(stream, info.file_size, f"{key} in {where}") if wanted else None
 

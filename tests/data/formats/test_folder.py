@@ -102,8 +102,8 @@ def test_whatever_is_in_no_split_is_told():
     assert raw.left_out == (
         "1 hidden file or folder (.git)",
         "1 folder without images (train/B)",
-        "1 image in no class folder (top.png)",
-        "1 image of test in no class folder (test/2.png)",
+        "1 image without a label, in no class folder (top.png)",
+        "1 image of test without a label, in no class folder (test/2.png)",
         "3 files that are no images (readme.txt, train/A/1.csv, train/B/notes.md)",
     )
 
@@ -115,8 +115,8 @@ def test_tiny_imagenet_without_its_annotations_says_that_val_has_no_labels():
     raw = read(names, {f"{root}/wnids.txt": b"n1\nn2\n"})
     assert list(raw.splits) == ["train"]
     assert raw.left_out == (
-        f"1 image of test in no class folder ({root}/test/images/4.JPEG)",
-        f"1 image of validation in no class folder ({root}/val/images/3.JPEG)",
+        f"1 image of test without a label, in no class folder ({root}/test/images/4.JPEG)",
+        f"1 image of validation without a label, in no class folder ({root}/val/images/3.JPEG)",
     )
 
 
@@ -136,8 +136,8 @@ def test_a_table_that_is_no_text_is_named(name):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("1.png 2.png", r"2 images in no class folder \(1\.png, 2\.png\)"),
-        ("train/1.png test/2.png", r"1 image of test in no class folder"),
+        ("1.png 2.png", r"2 images without a label, in no class folder \(1\.png, 2\.png\)"),
+        ("train/1.png test/2.png", r"1 image of test without a label, in no class folder"),
         (".git/1.png", r"1 hidden file or folder \(\.git\)"),
         ("a/1.heic", r"1 file that is no image \(a/1\.heic\)"),
         ("", "it is empty"),

@@ -66,11 +66,11 @@ def test_labels_follow_the_order_of_the_known_classes():
 @pytest.mark.parametrize(
     ("name", "file", "message"),
     [
-        ("notmnist", "notMNIST.pickle", "pickles, which can run code"),
-        ("mnist", "MNIST/processed/training.pt", "PyTorch files, which are pickles"),
-        ("mnist", "train-00000-of-00001.parquet", "Parquet tables"),
-        ("emnist/letters", "emnist-letters.mat", r"MATLAB files, are not read; give gzip\.zip"),
-        ("mnist", "mnist-train.tfrecord-00000-of-00001", "TFRecords, which only TensorFlow reads"),
+        ("notmnist", "notMNIST.pickle", "is a pickle, which can run code"),
+        ("mnist", "MNIST/processed/training.pt", "a PyTorch file, which is a pickle, and is not read"),
+        ("mnist", "train-00000-of-00001.parquet", "is a Parquet table and is not read"),
+        ("emnist/letters", "emnist-letters.mat", r"is a MATLAB file and is not read; give gzip\.zip"),
+        ("mnist", "mnist-train.tfrecord-00000-of-00001", "a TFRecord, which only TensorFlow reads"),
         ("mnist", "readme.txt", r"nothing that is read \(readme\.txt\); give a folder or archive of IDX"),
         ("cifar10", "data_batch_1", r"pickle, which is not opened: fetch the binary version \(cifar-10-binary"),
         ("svhn_cropped", "train/digitStruct.mat", "SVHN's format 1.*fetch format 2"),

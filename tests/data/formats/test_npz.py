@@ -1,5 +1,6 @@
 """NumPy archives under the names that Keras, MedMNIST, KMNIST and the downsampled ImageNet give their arrays."""
 
+import gzip
 import io
 import zipfile
 
@@ -63,6 +64,10 @@ def test_the_four_files_of_kmnist_are_read():
     del parts["kmnist-test-labels.npz"]
     with pytest.raises(DatasetCorrupt, match=r"of the split test in folder has no partner.*lacks the array labels"):
         npz.read(merge("folder", parts), GREY)
+
+
+def test_an_archive_may_be_packed():
+    check(npz.read(merge("folder", {"set.npz.gz": gzip.compress(packed(images=X, labels=Y))}), GREY), train=12)
 
 
 def test_plain_arrays_are_read_as_those_of_an_archive():
@@ -133,6 +138,14 @@ def test_a_header_that_promises_more_than_there_is_needs_no_memory(shape):
     del data
     with pytest.raises(DatasetCorrupt, match="header promises"):
         npz.read(merge("a", {"a.npz": archive.getvalue()}), GREY)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_an_image_set_is_refused(monkeypatch):
+    monkeypatch.setattr("pp_jax.data.packed._FREE", 5000)
+    file = io.BytesIO()
+    np.savez_compressed(file, images=np.zeros((1000, 28, 28), np.uint8), labels=np.zeros(1000, int))
+    with pytest.raises(DatasetCorrupt, match="unpacks to more than"):
+        npz.read(merge("a", {"a.npz": file.getvalue()}), GREY)
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -20,7 +20,7 @@ def grey(data: bytes) -> np.ndarray:
     return decode(data, "a/x", 1).pixels[..., 0]
 
 
-LOSSLESS = ["PNG", "BMP", "TIFF", "GIF", "PPM", "TGA", "PCX", "SGI", "DIB", "QOI", "JPEG2000"]
+LOSSLESS = ["PNG", "BMP", "TIFF", "GIF", "PPM", "TGA", "PCX", "SGI", "DIB", "JPEG2000"]
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
@@ -154,7 +154,7 @@ def test_the_exif_orientation_is_applied(kind, orientation, turn):
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "MPO"])
 def test_of_several_frames_the_first_is_taken(kind):
-    frames = [Image.new("RGB", (4, 4), (shade,) * 3) for shade in (10, 200, 90)]
+    frames = [Image.new("RGB", (64, 64), (shade,) * 3) for shade in (10, 200)]
     found = decode(picture(frames[0], kind, save_all=True, append_images=frames[1:]), "x", 1)
     assert (found.pixels == 10).all()
     assert found.treated == (FIRST_FRAME,)
@@ -208,7 +208,7 @@ def test_damaged_pictures_are_one_error_or_a_picture(capfd):
     exif = Image.Exif()
     exif[0x0112] = 6
     colour = Image.fromarray(GREY).convert("RGB")
-    whole = [picture(colour, kind) for kind in ("PNG", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "TGA", "QOI", "ICO")]
+    whole = [picture(colour, kind) for kind in ("PNG", "GIF", "WEBP", "BMP", "PPM", "JPEG2000", "TGA", "ICO")]
     whole += [picture(colour, "JPEG", exif=exif), picture(RAMP), picture(RAMP, "TIFF", compression="tiff_lzw")]
     whole += [picture(colour.convert("1"), "TIFF", compression="group4"), picture(colour.convert("P"), transparency=1)]
     rng = random.Random(0)
