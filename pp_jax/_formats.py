@@ -60,7 +60,7 @@ def what_it_is(path: Path) -> str:
         return "it is empty"
     if head.startswith(b"PK"):
         return _archive(path)
-    if head.startswith(b"\x80") and b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:20]:
+    if head.startswith(b"\x80") and b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" in head[:32]:
         return TORCH
     if tail == _TABLE:
         return f"it is the index of a TensorFlow checkpoint: {_PYTORCH}"

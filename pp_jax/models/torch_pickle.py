@@ -27,6 +27,12 @@ _ODD = {
     "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without values",
     "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
 }
+# Functions of dill and cloudpickle that would return a class, for objects of classes defined in a script.
+_MAKERS = (
+    "dill._dill._create_type", "dill._dill._load_type", "dill._dill._create_namedtuple",
+    "cloudpickle.cloudpickle._make_skeleton_class", "cloudpickle.cloudpickle._make_skeleton_enum",
+    "cloudpickle.cloudpickle._builtin_type",
+)  # fmt: skip
 
 
 class Storage(NamedTuple):
@@ -168,7 +174,8 @@ class Unpickler(pickle.Unpickler):
             return STORAGES.get(kind, kind)
         if full not in self._inert:
             self._inert[full] = type("Inert", (Inert,), {"name": full})
-        return self._inert[full]
+        inert = self._inert[full]
+        return (lambda *_: inert) if full in _MAKERS else inert
 
     def persistent_load(self, pid: Any) -> Any:
         """The storage that ("storage", type, key, place, length[, (view's key, start, length)]) describes.

@@ -18,8 +18,8 @@ _ALIASES: dict[type, tuple[tuple[str, str], ...]] = {
     ResNet: (_LAST, (r"shortcut\.", "downsample.")),
     WRN: (_LAST,),
 }
-# ModelGuard's semi-supervised networks have a second head, which does not classify.
-_UNUSED = re.compile(r"(^|\.)rot_classifier\.|num_batches_tracked$")
+# ModelGuard's semi-supervised networks have a second head, which does not classify; the others count.
+_UNUSED = re.compile(r"(^|\.)(rot_classifier\..*|num_batches_tracked|n_averaged)$")
 _MEAN = re.compile(r"(^|\.)(new_|_|image_|pixel_|data_)?(mean|mu)$")
 _STD = re.compile(r"(^|\.)(new_|_|image_|pixel_|data_)?(std|sigma)$")
 # Names that a message lists.
@@ -64,8 +64,8 @@ def fit(
     rest = {name: value for name, value in renamed.items() if name not in copies and not _UNUSED.search(name)}
     means, stds = (_buffers(rest, pattern) for pattern in (_MEAN, _STD))
     mean, std = _one(means), _one(stds)
-    if mean is not None and max(mean) > 1:  # for pixels of 0..255
-        mean, std = tuple(value / 255 for value in mean), std and tuple(value / 255 for value in std)
+    if max((*(mean or ()), *(std or ())), default=0) > 1:  # for pixels of 0..255
+        mean, std = (values and tuple(value / 255 for value in values) for values in (mean, std))
     found = {name: renamed[start + name] for name in names if start + name in renamed}
     surplus = {name: value for name, value in rest.items() if name not in means and name not in stds}
     outside = [name for name in surplus if not name.startswith(start)]

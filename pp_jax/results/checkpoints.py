@@ -88,7 +88,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
     )
     params = _nested(path, {**leaves, **{name: {} for name in empty}})
     if like is not None:
-        _check_fit(path, dict(_leaves(params)), dict(_leaves(like)))
+        _check_fit(path, dict(_leaves(params)), dict(_leaves(like)), metadata.get("model"))
         params = jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(params))
     return params, metadata
 
@@ -177,14 +177,15 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return arrays, header
 
 
-def _check_fit(path: Path, found: Mapping[str, Any], required: Mapping[str, Any]) -> None:
-    """Names, shapes and types must be those required."""
+def _check_fit(path: Path, found: Mapping[str, Any], required: Mapping[str, Any], model: str | None) -> None:
+    """Names, shapes and types must be those required; where they are not, say what the weights are of."""
+    of = "" if model is None else f"; it holds weights of {model}"
     missing, surplus = sorted(set(required) - set(found)), sorted(set(found) - set(required))
-    _require(not missing, path, f"must hold {', '.join(missing)}")
-    _require(not surplus, path, f"must not hold {', '.join(surplus)}")
+    _require(not missing, path, f"must hold {', '.join(missing)}{of}")
+    _require(not surplus, path, f"must not hold {', '.join(surplus)}{of}")
     for name, leaf in required.items():
         mine, theirs = _signature(found[name]), _signature(leaf)
-        _require(mine == theirs, path, f"must hold {name} as {theirs}, not {mine}")
+        _require(mine == theirs, path, f"must hold {name} as {theirs}, not {mine}{of}")
 
 
 def _signature(leaf: Any) -> str:

@@ -104,6 +104,15 @@ def saved_state():
     }
 
 
+def lenet_state(seed=0, classes=10):
+    """A state dict of LeNet."""
+    rng = np.random.default_rng(seed)
+    shapes = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "fc1": (500, 800), "fc2": (classes, 500)}
+    state = {f"{layer}.weight": rng.normal(0, 0.05, shape) for layer, shape in shapes.items()}
+    state |= {f"{layer}.bias": rng.normal(0, 0.05, shape[0]) for layer, shape in shapes.items()}
+    return {name: array.astype(np.float32) for name, array in state.items()}
+
+
 def assert_same(actual, expected):
     assert list(actual) == list(expected)
     for name, array in expected.items():

@@ -6,6 +6,7 @@ import sys
 import types
 import warnings
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from pp_jax import checkpoints, models  # noqa: E402
 from pp_jax.models import torch_file  # noqa: E402
+from pp_jax.models.__main__ import main  # noqa: E402
 
 ZOO = """
 import torch
@@ -158,3 +161,38 @@ def test_torchscript_is_named(net, tmp_path):
         torch.jit.save(torch.jit.trace(net.eval(), torch.zeros(1, 1, 4, 4)), tmp_path / "x.pt")
     with pytest.raises(ValueError, match="it is TorchScript: save its weights"):
         torch_file.read(tmp_path / "x.pt")
+
+
+class Normalize(nn.Module):
+    """What stands in front of a network that takes pixels."""
+
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, x):
+        return (x - self.mean) / self.std
+
+
+@pytest.mark.slow
+def test_a_lenet_of_colours_that_normalises_by_itself_gives_the_logits_of_pytorch(tmp_path):
+    pool = (nn.MaxPool2d(2), nn.ReLU())
+    layers = {"conv1": nn.Conv2d(3, 20, 5), "conv2": nn.Conv2d(20, 50, 5), "fc1": nn.Linear(1250, 500)}
+    layers["fc2"] = nn.Linear(500, 7)
+    pixels = Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201))
+    torch.manual_seed(0)
+    whole = nn.Sequential(pixels, nn.ModuleDict(layers))
+    torch.save({"net": whole.state_dict(), "acc": 70.1}, tmp_path / "ckpt.t7")
+    command = ["import-torch", "--model", "lenet", str(tmp_path / "ckpt.t7"), "--out", str(tmp_path / "w.safetensors")]
+    assert main(command) == 0
+    variables, metadata = checkpoints.load(tmp_path / "w.safetensors")
+    network = models.lenet(7, mean=tuple(metadata["mean"]), std=tuple(metadata["std"]))
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    reference = nn.Sequential(
+        pixels, layers["conv1"], *pool, layers["conv2"], *pool, nn.Flatten(), layers["fc1"], nn.ReLU(), layers["fc2"]
+    )
+    with torch.no_grad():
+        expected = reference(torch.tensor(images.transpose(0, 3, 1, 2).copy())).numpy()
+    logits = jax.vmap(network, (None, 0))(variables, images)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

@@ -99,6 +99,14 @@ def test_a_tensor_with_attributes_is_a_tensor(tmp_path):
     assert_same(torch_file.read(path), {"a.x": ONES, "a.y": ONES})
 
 
+@pytest.mark.parametrize("maker", [("dill._dill", "_create_type"), ("cloudpickle.cloudpickle", "_make_skeleton_class")])
+def test_objects_of_classes_that_the_file_defines_need_not_be_understood(tmp_path, maker):
+    code, storages = state_code({"conv1.weight": ONES})
+    local = call(named(*maker), push("Local"), push(())) + push((1,)) + b"\x81" + push({"a": 1}) + b"b"
+    path = zip_file(tmp_path / "x.pt", mapping({"beside": local, "net": code}), storages)
+    assert_same(torch_file.read(path), {"conv1.weight": ONES})
+
+
 def test_a_view_that_negates_is_not_read_as_it_lies(tmp_path):
     arguments = (storage("0", "float32", 4), push(0), push((4,)), push((1,)), push(False), push({}))
     path = tmp_path / "x.pt"

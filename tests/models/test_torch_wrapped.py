@@ -64,6 +64,13 @@ def test_a_normaliser_of_pixels_up_to_255_is_scaled():
     np.testing.assert_allclose(fitted.std, (0.229, 0.224, 0.225), rtol=1e-6)
 
 
+def test_a_normaliser_that_divides_by_255_alone_changes_nothing():
+    values = {"0.mean": np.zeros(1), "0.std": np.full(1, 255.0)}
+    fitted = fit({**values, **behind("1.", state()), "n_averaged": np.array(3)})
+    assert (fitted.mean, fitted.std) == ((0.0,), (1.0,))
+    assert_state(fitted.state, state())
+
+
 def test_a_wrapper_that_holds_the_model_twice_is_read_once():
     pixels = {"normalizer.new_mean": np.zeros(1), "attacker.normalize.new_mean": np.zeros(1)}
     fitted = fit({**behind("model.", state()), **behind("attacker.model.", state()), **pixels})

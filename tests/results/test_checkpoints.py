@@ -218,3 +218,10 @@ def test_a_folder_and_safetensors_of_pytorch_are_to_be_imported_first(tmp_path):
     for path in (tmp_path, tmp_path / "w.safetensors"):
         with pytest.raises(ValueError, match=r"imported first: python -m pp_jax\.models import-torch"):
             checkpoints.load(path)
+
+
+def test_a_misfit_says_what_the_weights_are_of(tmp_path):
+    path = checkpoints.save(tmp_path / "c", {"a": jnp.zeros(2)}, metadata={"model": "lenet"})
+    for like in ({"b": jnp.zeros(2)}, {}, {"a": jnp.zeros(3)}):
+        with pytest.raises(ValueError, match=r"; it holds weights of lenet$"):
+            checkpoints.load(path, like=like)
