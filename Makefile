@@ -17,7 +17,7 @@ DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.e
 
 CASES ?= 20000
 
-.PHONY: help demo data test test-slow test-exhaustive test-torch fuzz lint types wheel bench reference clean
+.PHONY: help demo data serve test test-slow test-exhaustive test-torch fuzz lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,9 @@ demo: data  ## every defense against attackers who know it: table, worst_case.pn
 
 data: $(VENV)/base  ## prepare the demo's images, MNIST and font_letters
 	$(PY) -m pp_jax.data prepare mnist font_letters
+
+serve: data $(VENV)/serve  ## the demo's victim behind the defended prediction service; prints a curl line that works
+	$(PY) -m experiments.serve --runs $(RUNS)
 
 test: $(VENV)/test  ## the tests, 4 to 6 minutes on 2 cores
 	$(PY) -m pytest $(WORKERS)
@@ -69,6 +72,6 @@ $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/fuzz: $(VENV)/%: $(VENV)/base
+$(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/serve $(VENV)/fuzz: $(VENV)/%: $(VENV)/base
 	$(PIP) -e '.[$*]'
 	@touch $@

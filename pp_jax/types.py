@@ -178,24 +178,23 @@ class QueryStrategy(Protocol[State]):
 
 
 class Detector(Protocol[State]):
-    """A watcher of one account's query stream; a score beyond its threshold is an alarm."""
+    """A watcher of one account's query stream, a pytree; a score beyond its threshold is an alarm.
+
+    Pure, so that it is jitted, scanned over queries and mapped over accounts; its memory does not grow.
+    """
 
     def init(self) -> State:
         """Return the memory before the first query."""
 
-    def update(self, state: State, image: jax.Array, probs: jax.Array) -> tuple[State, jax.Array]:
-        """Return the memory after a query and the score, a scalar."""
+    def update(self, state: State, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[State, jax.Array]:
+        """Return the memory after a query and the score, a scalar; −∞ where it cannot judge yet.
 
-
-class Policy(Protocol):
-    """What the defender does about a score: to pass, perturb, throttle or block, as `actions` names it; jittable."""
-
-    @property
-    def actions(self) -> tuple[str, ...]:
-        """The decisions it chooses between, the mildest first."""
-
-    def __call__(self, score: jax.Array) -> jax.Array:
-        """Return the index into `actions`, int32, for a detector's score, a scalar."""
+        Args:
+            state: the memory before the query.
+            image: (H, W, C), uint8 or floating point in [0, 1].
+            probs: the clean posterior, (K,).
+            features: the input of the victim's last layer, (F,), or of an encoder of the defender's own.
+        """
 
 
 class Audit(NamedTuple):

@@ -70,6 +70,7 @@ TRAITS = {
     "EDM": (defenses.EDM(linear_logits, jax.tree.map(lambda w: jnp.stack([w, -w]), PARAMS)), True, True),
     "misinformation": (defenses.AdaptiveMisinformation(linear_logits, PARAMS, 0.7), False, True),
     "KeyedSwap": (defenses.KeyedSwap(None, PARTNERS), True, False),
+    "Resampled": (defenses.Resampled(jnp.eye(CLASSES)[:, None, :]), True, False),
     "ModelGuardW": (defenses.ModelGuardW(0.5), False, False),
     "ModelGuardS": (defenses.ModelGuardS(0.5, CLASSES), True, False),
     "BDPL": (defenses.BDPL(0.5, 0.1), True, False),

@@ -1,10 +1,13 @@
 """Kinds of image sets: what the sets of one kind have in common, as functions that make a `Spec`."""
 
+import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pp_jax.data import labels, remotes, sources
+from pp_jax.data.files import Files
 from pp_jax.data.formats import cifar, folder, idx, known, mat
 from pp_jax.data.sources import Source
 from pp_jax.data.spec import Shape, Spec
@@ -46,7 +49,7 @@ def mnist_like(
 
 def emnist(config: str, num_classes: int, train: int, test: int) -> Spec:
     """One configuration of EMNIST, whose classes TFDS names by number; in "letters" class 0 is empty and 1 is A."""
-    return _known(
+    spec = _known(
         f"emnist/{config}",
         native=functools.partial(idx.read, prefix=f"emnist-{config}-", set_name="emnist"),
         endings="idx[13]-ubyte",
@@ -61,6 +64,15 @@ def emnist(config: str, num_classes: int, train: int, test: int) -> Spec:
             f"emnist-{config}-train.csv and emnist-{config}-test.csv"
         ),
     )
+    return dataclasses.replace(spec, read=functools.partial(_read_emnist, spec=spec))
+
+
+def _read_emnist(files: Files, *, spec: Spec) -> Raw:
+    """Read EMNIST in the forms whose rows and columns are known to be exchanged."""
+    if not any(re.search(r"ubyte|\.csv", name) for name in files.names):
+        raise known.unread(files, f"{spec.accepts}; in other forms it may or may not have rows and columns exchanged")
+    assert spec.read is not None
+    return spec.read(files)
 
 
 def small_photographs(classes: tuple[str, ...], remote: sources.Remote) -> Spec:

@@ -11,6 +11,7 @@ from pp_jax.defenses.mad import MAD
 from pp_jax.defenses.misinformation import AdaptiveMisinformation
 from pp_jax.defenses.modelguard import ModelGuardS, ModelGuardW
 from pp_jax.defenses.random_noise import RandomNoise
+from pp_jax.defenses.resampled import Resampled
 from pp_jax.defenses.reverse_sigmoid import DCP, ReverseSigmoid
 from pp_jax.defenses.surrogates import Surrogate
 from pp_jax.defenses.truncation import HighConfidence, Rounding, Top1, TopK
@@ -30,6 +31,7 @@ __all__ = [
     "ModelGuardS",
     "ModelGuardW",
     "RandomNoise",
+    "Resampled",
     "ReverseSigmoid",
     "Rounding",
     "Strength",

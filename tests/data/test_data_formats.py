@@ -143,6 +143,14 @@ def test_cifar_binary_is_read_with_channels_last_and_fine_labels(classes, names,
     assert len(raw.splits["train"][1]) == 4 * (len(names) - 1)
 
 
+def test_of_both_cifars_in_one_folder_each_is_read():
+    parts = {f"cifar-10-batches-bin/{name}.bin": bytes(2 * 3073) for name in ("data_batch_1", "test_batch")}
+    parts |= {f"cifar-100-binary/{name}.bin": bytes(5 * 3074) for name in ("train", "test")}
+    for classes, count in ((labels.CIFAR10, 2), (labels.CIFAR100, 5)):
+        splits = cifar.read(merge("data", parts), classes).splits
+        assert {split: len(found) for split, (_, found) in splits.items()} == {"train": count, "test": count}
+
+
 def test_cifar_binary_of_a_broken_length_is_refused():
     with pytest.raises(DatasetCorrupt, match=r"test_batch\.bin.*3073"):
         cifar.read(merge("a.tar", {"test_batch.bin": bytes(5000)}), labels.CIFAR10)

@@ -33,7 +33,7 @@ def read(files: Files, classes: tuple[str, ...]) -> Raw:
     Raises:
         DatasetCorrupt: if a file is damaged or in another format.
     """
-    binary = _binary_names(files)
+    binary = _binary_names(files, fine=len(classes) == 100)
     if binary:
         read_one = _records_fine if len(classes) == 100 else _records
         splits = {split: _join([read_one(files, name) for name in names]) for split, names in binary.items() if names}
@@ -54,9 +54,10 @@ def read(files: Files, classes: tuple[str, ...]) -> Raw:
     )
 
 
-def _binary_names(files: Files) -> dict[str, list[str]]:
-    """The official binary files by split; empty if there are none."""
-    found = {"train": r"(^|/)(data_batch_\d|train)\.bin$", "test": r"(^|/)(test_batch|test)\.bin$"}
+def _binary_names(files: Files, *, fine: bool) -> dict[str, list[str]]:
+    """The official binary files of CIFAR-10, or of CIFAR-100, by split; empty if there are none."""
+    stems = {"train": "train", "test": "test"} if fine else {"train": r"data_batch_\d", "test": "test_batch"}
+    found = {split: rf"(^|/){stem}\.bin$" for split, stem in stems.items()}
     names = {split: [name for name in files.names if re.search(pattern, name)] for split, pattern in found.items()}
     return names if any(names.values()) else {}
 

@@ -105,7 +105,8 @@ def _own(files: Files, names: list[str], set_name: str) -> list[str]:
     own = [name for name in names if naming.letters(set_name) in called[name]]
     if own:
         return own
-    above = {naming.letters(part) for part in PurePosixPath(files.origin).parts}
+    # No more of it: a data directory, in which downloads lie for a while, may be called after any set.
+    above = {naming.letters(part) for part in PurePosixPath(files.origin).parts[-2:]}
     others = [name for name in names if (called[name] | above) & _SIBLINGS]
     if others and len(others) == len(names) and naming.letters(set_name) not in above:
         raise DatasetCorrupt(

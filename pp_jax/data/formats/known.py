@@ -92,7 +92,13 @@ def in_order(raw: Raw, classes: tuple[str, ...] | None, origin: str) -> Raw:
             f"{origin} has classes that this set lacks ({', '.join(unknown[:3])}): its classes are "
             f"{', '.join(classes[:3])}, …, or their numbers 0, 1, 2, …"
         )
-    moved = np.array([position[naming.plain(name)] for name in raw.class_names], np.int64)
+    places = [position[naming.plain(name)] for name in raw.class_names]
+    twice = [name for name, place in zip(raw.class_names, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise DatasetCorrupt(
+            f"{origin} has several classes for one of this set: {', '.join(twice[:3])}; join them first"
+        )
+    moved = np.array(places, np.int64)
     splits = {split: (images, moved[labels]) for split, (images, labels) in raw.splits.items()}
     return dataclasses.replace(raw, splits=splits, class_names=classes)
 

@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from pp_jax.data.files import Files
-from pp_jax.data.formats import folder, known, naming
+from pp_jax.data.formats import folder, known, naming, tree
 from pp_jax.data.phrases import counted
 from pp_jax.data.types import DatasetCorrupt, Raw
-
-_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 
 
 def labelled(files: Files, classes: tuple[str, ...]) -> Mapping[str, str]:
@@ -59,7 +57,7 @@ def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, st
     """The class of a picture; None if it cannot be known."""
     if path.stem in table and _split(path) != "test":
         return table[path.stem]
-    if naming.plain(path.parent.name) in spelt and (_split(path.parent) or path.parent.name.lower() not in _SPLITS):
+    if naming.plain(path.parent.name) in spelt and (_split(path.parent) or tree.split_of(path.parent.name) is None):
         return spelt[naming.plain(path.parent.name)]
     if path.parent.name.isdecimal() and int(path.parent.name) < len(spelt):
         return list(spelt.values())[int(path.parent.name)]
@@ -69,7 +67,7 @@ def _label(path: PurePosixPath, spelt: Mapping[str, str], table: Mapping[str, st
 
 def _split(path: PurePosixPath) -> str | None:
     """The split that a folder above a picture is called after."""
-    return next((_SPLITS[part.lower()] for part in path.parts[:-1] if part.lower() in _SPLITS), None)
+    return next((split for part in path.parts[:-1] if (split := tree.split_of(part)) is not None), None)
 
 
 def _table(files: Files, spelt: Mapping[str, str]) -> dict[str, str]:

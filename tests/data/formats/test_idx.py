@@ -68,6 +68,12 @@ def test_what_may_be_another_set_is_refused(parts, message):
         count_of(parts)
 
 
+def test_only_the_folders_next_to_the_files_say_which_set_they_are():
+    assert len(idx.read(merge("/kmnist/.mnist.incomplete/tmp", pairs(5))).splits["train"][1]) == 5
+    with pytest.raises(DatasetCorrupt, match="another set than mnist"):
+        idx.read(merge("/data/KMNIST/raw", pairs(5)))
+
+
 def test_a_header_that_promises_more_than_there_is_needs_no_memory():
     huge = b"\0\0\x08\x03" + struct.pack(">3I", 2**31, 2**31, 2**31) + bytes(100)
     with pytest.raises(DatasetCorrupt, match="holds 100 bytes where its header promises"):

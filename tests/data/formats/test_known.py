@@ -59,6 +59,8 @@ def test_labels_follow_the_order_of_the_known_classes():
     names = ("Ship", "air-plane", "CAT")
     raw = Raw({"train": (X[:3, ..., None], np.array([0, 1, 2]))}, names)
     assert known.in_order(raw, labels.CIFAR10, "data").splits["train"][1].tolist() == [8, 0, 3]
+    with pytest.raises(DatasetCorrupt, match="several classes for one of this set: cat, 3"):
+        known.in_order(Raw(raw.splits, ("cat", "3", "ship")), labels.CIFAR10, "data")
     with pytest.raises(DatasetCorrupt, match=r"classes that this set lacks \(submarine\)"):
         known.in_order(Raw(raw.splits, ("submarine", "cat")), labels.CIFAR10, "data")
 
@@ -70,6 +72,8 @@ def test_labels_follow_the_order_of_the_known_classes():
         ("mnist", "MNIST/processed/training.pt", "a PyTorch file, which is a pickle, and is not read"),
         ("mnist", "train-00000-of-00001.parquet", "is a Parquet table and is not read"),
         ("emnist/letters", "emnist-letters.mat", r"is a MATLAB file and is not read; give gzip\.zip"),
+        ("emnist/letters", "train/A/1.png", "may or may not have rows and columns exchanged"),
+        ("emnist/letters", "emnist.npz", "may or may not have rows and columns exchanged"),
         ("mnist", "mnist-train.tfrecord-00000-of-00001", "a TFRecord, which only TensorFlow reads"),
         ("mnist", "readme.txt", r"nothing that is read \(readme\.txt\); give a folder or archive of IDX"),
         ("cifar10", "data_batch_1", r"pickle, which is not opened: fetch the binary version \(cifar-10-binary"),

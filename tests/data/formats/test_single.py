@@ -60,6 +60,13 @@ def test_kaggles_table_labels_the_pictures_of_train_alone():
     assert raw.left_out == ("1 picture without a label (test/1.png)",)
 
 
+def test_a_part_for_validation_is_a_split_of_its_own():
+    assert read({"train/ship/1.png": picture(1), "valid/ship/1.png": picture(2)})[1] == {
+        "train": {1: 8},
+        "validation": {2: 8},
+    }
+
+
 def test_folders_of_numbers_are_labels():
     assert read({"train/0/a.png": picture(1), "train/9/a.png": picture(2)})[1] == {"train": {1: 0, 2: 9}}
 

@@ -1,0 +1,175 @@
+"""A prediction API over HTTP, as an attacker (or an honest client) sees it: images in, responses out."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+
+from pp_jax._validate import check_count
+from pp_jax.serving.wire import HEADER, Model, WireError, read_v2, write_v2
+
+_CHALLENGE, _SOLUTION = "X-Work-Challenge", "X-Work-Solution"
+_AGAIN = (408, 429, 500, 502, 503, 504)
+
+
+class RemoteError(RuntimeError):
+    """The API refused, or did not answer; the message says what it said."""
+
+
+class RemoteAPI:
+    """An Open Inference Protocol v2 server as a black box: the same call as a local one.
+
+        api = RemoteAPI("http://127.0.0.1:8080", "model", key="pp_…")
+        attacks.collect(key, Knockoff(), pool, api, budget=1000)
+
+    Long batches are cut into requests. What fails in a way that may pass (too many requests, a server that is busy or
+    away) is tried again, after the time that the server names or twice as long each time; what will not pass (a wrong
+    key, a blocked or spent account) is raised at once. Where the server asks for proof of work, it is done.
+
+    Args:
+        url: the server's address.
+        model: the model's name there.
+        key: the API key, sent as `Authorization: Bearer`; None sends none.
+        batch: images in a request, at most.
+        retries: how often a request is tried again.
+        patience_s: seconds that one wait may take, at most; a server that names a longer one is given up.
+        timeout_s: seconds that one request may take.
+        sleep: how it waits.
+        transport: how it is sent, for tests: one of httpx's; its own by default.
+
+    Raises:
+        ValueError: for a count below its bound.
+        RemoteError: at the first call, for a server that does not know the model or does not speak the protocol.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        key: str | None = None,
+        batch: int = 256,
+        retries: int = 8,
+        patience_s: float = 60.0,
+        timeout_s: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+        transport: Any = None,
+    ) -> None:
+        check_count("batch", batch, low=1)
+        check_count("retries", retries, low=0)
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._client = httpx.Client(
+            base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, transport=transport, trust_env=False
+        )
+        self._name, self._batch, self._retries = model, batch, retries
+        self._patience, self._sleep = patience_s, sleep
+        self._model: Model | None = None
+
+    @property
+    def model(self) -> Model:
+        """Names and shapes of the model's tensors, as the server tells them.
+
+        Raises:
+            RemoteError: for a server that does not tell them.
+        """
+        if self._model is None:
+            self._model = self._described()
+        return self._model
+
+    def __call__(self, images: Any) -> np.ndarray:
+        """Query images, (B, H, W, C), uint8 or floating point in [0, 1]; responses, (B, K) float32.
+
+        Raises:
+            RemoteError: for a refusal, or a server that does not answer; what came of this call is lost.
+        """
+        pictures = np.asarray(images)
+        if pictures.dtype != np.uint8:
+            pictures = pictures.astype(np.float32)
+        starts = range(0, len(pictures), self._batch)
+        return np.concatenate([self._asked(pictures[i : i + self._batch]) for i in starts])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _asked(self, images: np.ndarray) -> np.ndarray:
+        """One request, tried until it is answered or hopeless."""
+        model = self.model
+        body, headers = write_v2(images, model)
+        path = f"/v2/models/{self._name}/infer"
+        for tried in range(self._retries + 1):
+            wait = min(2.0**tried / 2, self._patience)
+            try:
+                response = self._client.post(path, content=body, headers=headers)
+            except httpx.HTTPError as error:
+                reason = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code == 200:
+                    try:
+                        return read_v2(response.content, response.headers.get(HEADER), model, len(images))
+                    except WireError as error:
+                        raise RemoteError(f"{self._client.base_url} answered what cannot be read: {error}") from error
+                reason = f"status {response.status_code}: {_message(response)}"
+                if response.status_code == 428 and (puzzle := response.headers.get(_CHALLENGE)):
+                    headers = {**headers, _SOLUTION: solved(puzzle)}
+                    wait = 0.0
+                elif response.status_code not in _AGAIN:
+                    raise RemoteError(f"{self._client.base_url} refused the queries: {reason}")
+                elif response.status_code == 429 and "retry-after" not in response.headers:
+                    raise RemoteError(f"{self._client.base_url} answers no more: {reason}")
+                elif (named := response.headers.get("retry-after", "")).isdigit():
+                    wait = float(named)
+            if wait > self._patience:
+                raise RemoteError(f"{self._client.base_url} asks to wait {wait:g} s, more than patience_s: {reason}")
+            if tried < self._retries and wait:
+                self._sleep(wait)
+        raise RemoteError(f"{self._client.base_url} did not answer in {self._retries + 1} tries: {reason}")
+
+    def _described(self) -> Model:
+        """The model as its server describes it."""
+        path = f"/v2/models/{self._name}"
+        try:
+            response = self._client.get(path)
+            response.raise_for_status()
+            told = response.json()
+            (given,), (returned,) = told["inputs"], told["outputs"]
+            height, width, channels = (int(size) for size in given["shape"][1:])
+            return Model(
+                self._name, (height, width, channels), int(returned["shape"][-1]), given["name"], returned["name"]
+            )
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise RemoteError(
+                f"{self._client.base_url}{path} does not describe a model of images as the Open Inference Protocol v2 "
+                f"does ({type(error).__name__}: {error})"
+            ) from error
+
+
+def solved(puzzle: str) -> str:
+    """A text t such that SHA-256(challenge + t) begins with so many zero bits, for a puzzle `bits:challenge`.
+
+    Raises:
+        RemoteError: for a puzzle that cannot be read, or of more than 32 bits.
+    """
+    bits, _, challenge = puzzle.partition(":")
+    if not bits.isdigit() or int(bits) > 32:
+        raise RemoteError(f"the server asks for work that is not done: {puzzle[:80]!r}")
+    begun, shift = hashlib.sha256(challenge.encode()), 256 - int(bits)
+    number = 0
+    while True:
+        found = begun.copy()
+        found.update(str(number).encode())
+        if int.from_bytes(found.digest(), "big") >> shift == 0:
+            return str(number)
+        number += 1
+
+
+def _message(response: Any) -> str:
+    """What a response says went wrong, in one line."""
+    try:
+        text = str(response.json().get("error", ""))
+    except (ValueError, AttributeError):
+        text = response.text
+    return " ".join(text.split())[:200] or "nothing more was said"

@@ -1,0 +1,111 @@
+"""The ASGI application: one route per endpoint of each protocol; what answers them is in `answering`."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from pp_jax._version import __version__
+from pp_jax.service import status
+from pp_jax.service.answering import Parts, Rejected, Service
+from pp_jax.serving import wire
+
+
+def application(parts: Parts) -> FastAPI:
+    """The ASGI application."""
+    service, model = Service(parts), parts.model
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        await service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(title="pp_jax", version=__version__, lifespan=lifespan, summary="A defended prediction service")
+    app.state.service = service
+    known = f"/v2/models/{model.name}"
+
+    @app.exception_handler(Rejected)
+    async def rejected(request: Request, error: Rejected) -> Response:
+        del request
+        return JSONResponse({"error": str(error)}, error.code, error.headers)
+
+    @app.get("/v2", tags=["v2"])
+    async def server() -> Any:
+        """Server metadata."""
+        return {"name": "pp_jax", "version": __version__, "extensions": ["binary_tensor_data"]}
+
+    @app.get("/v2/health/live", tags=["v2"])
+    async def live() -> Any:
+        """Whether the process is there."""
+        return {"live": True}
+
+    async def is_ready() -> Response:
+        """Whether the model is compiled and answers."""
+        return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+
+    async def metadata() -> Any:
+        """Names, shapes and types of the model's tensors."""
+        return {
+            "name": model.name,
+            "versions": [model.version],
+            "platform": "jax",
+            "inputs": [{"name": model.input, "datatype": "FP32", "shape": [-1, *model.image_shape]}],
+            "outputs": [{"name": model.output, "datatype": "FP32", "shape": [-1, model.classes]}],
+        }
+
+    async def infer(request: Request) -> Response:
+        """Posteriors of images, JSON or binary tensors; the posteriors may be perturbed."""
+        length = request.headers.get(wire.HEADER)
+        return await service.infer(
+            request,
+            "v2",
+            lambda body: wire.parse_v2(body, length, model),
+            lambda y, asked: wire.render_v2(y, asked, model),
+        )
+
+    v2: dict[str, Any] = {"tags": ["v2"], "responses": status.RESPONSES}
+    for path in (known, f"{known}/versions/{model.version}"):
+        app.add_api_route(path, metadata, methods=["GET"], tags=["v2"])
+        app.add_api_route(f"{path}/ready", is_ready, methods=["GET"], tags=["v2"])
+        app.add_api_route(f"{path}/infer", infer, methods=["POST"], openapi_extra=status.v2_body(model), **v2)
+    app.add_api_route("/v2/health/ready", is_ready, methods=["GET"], tags=["v2"])
+    app.add_api_route("/ping", is_ready, methods=["GET"], tags=["invocations"])
+
+    async def predict(request: Request) -> Response:
+        """Posteriors of images as nested lists of numbers in [0, 1]."""
+        return await service.infer(
+            request, "v1", lambda body: wire.parse_v1(body, model), lambda y, _: wire.render_v1(y)
+        )
+
+    async def invocations(request: Request) -> Response:
+        """Posteriors of images as nested lists of numbers in [0, 1]."""
+        return await service.infer(
+            request, "invocations", lambda body: wire.parse_invocations(body, model), lambda y, _: wire.render_v1(y)
+        )
+
+    instances: dict[str, Any] = {"openapi_extra": status.v1_body(model), "responses": status.RESPONSES}
+    app.add_api_route(f"/v1/models/{model.name}:predict", predict, methods=["POST"], tags=["v1"], **instances)
+    app.add_api_route("/invocations", invocations, methods=["POST"], tags=["invocations"], **instances)
+
+    @app.get(f"/v1/models/{model.name}", tags=["v1"])
+    async def v1_status() -> Any:
+        """Whether the model is ready, in v1's words."""
+        state = "AVAILABLE" if service.ready else "LOADING"
+        return {"model_version_status": [{"version": model.version, "state": state}]}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(request: Request) -> Response:
+        service.owner(request)
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/status", include_in_schema=False)
+    async def overview(request: Request) -> Response:
+        service.owner(request)
+        return HTMLResponse(status.page(service))
+
+    del server, live, metrics, overview, v1_status, rejected
+    return app
