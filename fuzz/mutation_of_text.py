@@ -48,6 +48,17 @@ def changed(tree: Any, rng: random.Random) -> Any:
     return copy
 
 
+def in_request(data: bytes, rng: random.Random, plain: Plain) -> bytes:
+    """Change the JSON of a request, and mostly set the header that says how long it is."""
+    if rng.random() < 0.2:
+        return plain(data)
+    length, _, body = data.partition(b"\n")
+    end = int(length or len(body))
+    text = in_json(body[:end], rng, plain)
+    header = str(len(text) if rng.random() < 0.8 else rng.choice(NUMBERS)).encode() if length else b""
+    return header + b"\n" + text + body[end:]
+
+
 def cells(data: bytes, rng: random.Random, plain: Plain) -> bytes:
     """Exchange, repeat or remove a cell or a line of a table."""
     if rng.random() < 0.2:

@@ -131,3 +131,19 @@ def journal() -> Iterator[bytes]:
 def shards() -> Iterator[bytes]:
     """The index of two files."""
     yield json.dumps({"metadata": {}, "weight_map": {"a": "1.safetensors", "b.c": "2.safetensors"}}).encode()
+
+
+def wire() -> Iterator[bytes]:
+    """Requests of each protocol and a response, behind the header of lengths."""
+    from pp_jax.serving import wire
+
+    model = wire.Model("m", (2, 2, 1), 3, most=4)
+    images = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2, 1)
+    for binary in (False, True):
+        body, headers = wire.write_v2(images, model, binary=binary)
+        yield headers.get(wire.HEADER, "").encode() + b"\n" + body
+        request = wire.Request(images, "me", binary)
+        body, headers = wire.render_v2(np.full((2, 3), 1 / 3, np.float32), request, model)
+        yield headers.get(wire.HEADER, "").encode() + b"\n" + body
+    for name in ("instances", "inputs"):
+        yield b"\n" + json.dumps({name: images.tolist()}).encode()

@@ -236,6 +236,32 @@ def journal(data: bytes, folder: Path) -> None:
         assert len(found.transfer.images) == len(found.transfer.answers)
 
 
+def wire(data: bytes, folder: Path) -> None:
+    """A request over HTTP, in each protocol, and a response; the first line is the header of lengths."""
+    from pp_jax.serving import wire
+
+    del folder
+    model = wire.Model("m", (2, 2, 1), 3, most=4)
+    length, _, body = data.partition(b"\n")
+    header = length.decode("latin-1") or None
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: wire.parse_v2(body, header, model).images,
+        lambda: wire.parse_v1(body, model).images,
+        lambda: wire.parse_invocations(body, model).images,
+        lambda: wire.read_v2(body, header, model, 2),
+    )
+    for read in readers:
+        try:
+            found = read()
+        except wire.WireError as error:
+            # Raised again only if it is not in order, so that the next reader gets its turn.
+            if not str(error).isprintable() or len(str(error)) > 1000:
+                raise
+            continue
+        assert isinstance(found, np.ndarray)
+        assert np.isfinite(found).all()
+
+
 TARGETS = {
     "idx": Target(idx, seeds.idx, mutation.in_zip(mutation.numbers)),
     "mat": Target(mat, seeds.mat, mutation.in_mat),
@@ -259,5 +285,6 @@ TARGETS = {
     "record": Target(result, seeds_of_kept.record, mutation_of_text.in_record, (Damaged, ValueError)),
     "seal": Target(seal, seeds_of_kept.seal, mutation_of_text.in_json, (ValueError,)),
     "mark": Target(mark, seeds_of_kept.mark, mutation_of_text.in_json, (ValueError,)),
+    "wire": Target(wire, seeds_of_kept.wire, mutation_of_text.in_request, (ValueError,)),
     "journal": Target(journal, seeds_of_kept.journal, mutation_of_text.in_journal, (ValueError,)),
 }
