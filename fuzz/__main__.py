@@ -17,7 +17,6 @@ from pathlib import Path
 from fuzz import bounds
 from fuzz.targets import TARGETS
 
-RSS_MB = 1024
 # libFuzzer's own limit, in wall time: it ends what hangs. What a case may take is `bounds.MAX_SECONDS`.
 HANGS_S = 20
 CASES = Path(__file__).resolve().parents[1] / "tests" / "fuzz" / "cases"
@@ -48,7 +47,12 @@ def run(name: str, cases: int, seed: int, out: Path) -> int:
         inputs = [*TARGETS[name].seeds(), *(path.read_bytes() for path in sorted((CASES / name).glob("*")))]
         for number, data in enumerate(inputs):
             (corpus / f"{number:03}").write_bytes(data)
-        limits = [f"-runs={cases}", f"-seed={seed}", f"-max_len={bounds.MAX_BYTES}", f"-rss_limit_mb={RSS_MB}"]
+        limits = [
+            f"-runs={cases}",
+            f"-seed={seed}",
+            f"-max_len={bounds.MAX_BYTES}",
+            f"-rss_limit_mb={TARGETS[name].memory_mb}",
+        ]
         limits += [f"-timeout={HANGS_S}", f"-artifact_prefix={out}/", "-print_final_stats=1", "-len_control=0"]
         command = [sys.executable, "-m", "fuzz.one", name, str(out), *limits, str(corpus)]
         start = time.monotonic()

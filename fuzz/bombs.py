@@ -27,7 +27,7 @@ OPCODES = (
 @functools.cache
 def gzip_of_nothing() -> bytes:
     """Half a megabyte, itself of many zeros, that unpacks to more than a case may hold."""
-    return gzip.compress(bytes(600 << 20), 9, mtime=0)
+    return gzip.compress(bytes(700 << 20), 9, mtime=0)
 
 
 def sealed_checkpoint(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 16
 MAX_SECONDS = 2.0
 """Processor time of one case."""
 
-MAX_ALLOCATED = 512 << 20
+MAX_ALLOCATED = 640 << 20
 """Bytes that a case may hold at once, as Python and NumPy allocate them, whether they touch them or not."""
 
 MAX_MESSAGE = 1000

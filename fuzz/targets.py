@@ -31,12 +31,14 @@ class Target:
         seeds: whole and almost whole inputs that mutation starts from.
         mutate: changes an input where it matters, beside what the fuzzer does of itself.
         refusals: the errors that it may raise.
+        memory_mb: what the process may take in all; what Pillow holds of a picture within its limit is 2 GB.
     """
 
     read: Callable[[bytes, Path], None]
     seeds: Callable[[], Iterable[bytes]]
     mutate: mutation.Mutator | None = None
     refusals: tuple[type[BaseException], ...] = (DataError,)
+    memory_mb: int = 1024
 
     def warm_up(self, folder: Path) -> None:
         """Read a seed in a new folder, so that no case is charged with imports."""
@@ -262,6 +264,8 @@ def wire(data: bytes, folder: Path) -> None:
         assert np.isfinite(found).all()
 
 
+_PICTURES = 3072
+
 TARGETS = {
     "idx": Target(idx, seeds.idx, mutation.in_zip(mutation.numbers)),
     "mat": Target(mat, seeds.mat, mutation.in_mat),
@@ -269,11 +273,13 @@ TARGETS = {
     "keras": Target(keras, seeds.keras, mutation.in_zip(mutation.numbers)),
     "npy": Target(npy, seeds.npy, mutation.numbers),
     "csv": Target(csv, seeds.csv, mutation_of_text.cells),
-    "cifar": Target(cifar, seeds.cifar, mutation.in_zip(mutation.in_png)),
-    "picture": Target(picture, seeds.picture, mutation.in_png),
-    "folder": Target(photographs("notmnist", 28), seeds.folder, mutation.in_zip(mutation.in_png)),
-    "tiny_imagenet": Target(photographs("tiny_imagenet", 64), seeds.tiny_imagenet, mutation.in_zip()),
-    "birds": Target(photographs("caltech_birds2011", 8), seeds.birds, mutation.in_zip()),
+    "cifar": Target(cifar, seeds.cifar, mutation.in_zip(mutation.in_png), memory_mb=_PICTURES),
+    "picture": Target(picture, seeds.picture, mutation.in_png, memory_mb=_PICTURES),
+    "folder": Target(photographs("notmnist", 28), seeds.folder, mutation.in_zip(mutation.in_png), memory_mb=_PICTURES),
+    "tiny_imagenet": Target(
+        photographs("tiny_imagenet", 64), seeds.tiny_imagenet, mutation.in_zip(), memory_mb=_PICTURES
+    ),
+    "birds": Target(photographs("caltech_birds2011", 8), seeds.birds, mutation.in_zip(), memory_mb=_PICTURES),
     "zip": Target(archive, seeds.zips, mutation.in_zip()),
     "tar": Target(archive, seeds.tars, mutation.in_tar),
     "manifest": Target(record_of_set, seeds_of_kept.manifest, mutation_of_text.in_json),
