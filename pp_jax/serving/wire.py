@@ -199,8 +199,8 @@ def read_v2(body: bytes, header_length: str | None, model: Model, rows: int) -> 
         content = _json(body[:length])
     except WireError as error:
         raise WireError(f"the response is no JSON object: {error}", 502) from error
-    outputs = content.get("outputs")
-    tensors = [t for t in (outputs if isinstance(outputs, list) else []) if isinstance(t, dict) and t.get("name") == model.output]
+    outputs = content["outputs"] if isinstance(content.get("outputs"), list) else []
+    tensors = [tensor for tensor in outputs if isinstance(tensor, dict) and tensor.get("name") == model.output]
     if len(tensors) != 1:
         raise WireError(f"the response must have one output {model.output!r}", 502)
     tensor, wanted = tensors[0], (rows, model.classes)
