@@ -43,7 +43,7 @@ test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compile
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py tests/models/test_import_torch_checkpoints.py
 
-fuzz: $(VENV)/fuzz  ## what reads foreign bytes, on CASES=20000 inputs each that a fuzzer makes (an hour on 2 cores)
+fuzz: $(VENV)/fuzz  ## what reads foreign bytes, on CASES=20000 inputs each that a fuzzer makes (one to two hours)
 	PYTHONPATH=tests/helpers $(PY) -m fuzz --cases $(CASES) --out $(RUNS)/fuzz
 
 lint: $(VENV)/dev  ## ruff: lint and format; import-linter: imports point one way
