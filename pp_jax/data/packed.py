@@ -18,13 +18,13 @@ from pp_jax.data.types import DatasetCorrupt
 HEAD = 512
 """How many bytes `packed_as` and the archives' own checks need."""
 
-_FREE = 256 << 20
+_FREE = 64 << 20
 _RATIO = 100
 _CHUNK = 1 << 20
 
 
 def limit(packed: int) -> int:
-    """How many bytes `packed` bytes may unpack to: 256 MiB, or a hundred times as many if that is more."""
+    """How many bytes `packed` bytes may unpack to: 64 MiB, or a hundred times as many if that is more."""
     return max(_FREE, _RATIO * packed)
 
 
