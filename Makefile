@@ -63,12 +63,19 @@ bench: $(VENV)/bench  ## benchmarks against PyTorch and against ourselves: a tab
 reference: data  ## the README's full-size table (hours on 2 cores); notMNIST must have been prepared
 	$(PY) -m experiments.worst_case --attack.pool notmnist --attackers standard --seeds 0 1 2 --folder reference --runs $(RUNS)
 
-clean:  ## remove the environment, caches and builds; data and results stay
-	rm -rf $(VENV) .jax_cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+# Only what carries the mark of what made it goes: an environment of your own, given as VENV, stays, and so do build and
+# dist, which nothing here makes.
+clean:  ## remove the environment and the caches that these targets made; all else stays
+	@if test -e "$(VENV)/made-by-make"; then rm -rf "$(VENV)"; \
+	elif test -e "$(VENV)"; then echo "left alone: $(VENV), which this Makefile did not make"; fi
+	@for cache in .pytest_cache .mypy_cache .ruff_cache; do test ! -e $$cache/CACHEDIR.TAG || rm -rf $$cache; done
+	@test ! -e pp_jax.egg-info/PKG-INFO || rm -rf pp_jax.egg-info
+	@if test -d .jax_cache; then find .jax_cache -maxdepth 1 -type f \( -name 'jit*-cache' -o -name 'jit*-atime' \) -delete; \
+	rmdir .jax_cache 2> /dev/null || echo "left alone: what else is in .jax_cache"; fi
 
 $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	test -x $(PY) || { $(PYTHON) -m venv $(VENV) && touch $(VENV)/made-by-make; }
 	$(PIP) -e .
 	@touch $@
 

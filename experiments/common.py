@@ -263,7 +263,10 @@ def errors() -> Iterator[None]:
 
 def show(make: Callable[[], Any], path: Path) -> None:
     """Compute a table, write it and print it; what went wrong as one line."""
+    from pp_jax import _files
+
     with errors():
+        _files.check_replaceable(path)
         table = make()
         table.write(path)
     table.print()

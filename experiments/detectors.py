@@ -75,7 +75,7 @@ def world(config: Config) -> World:
     import numpy as np
 
     from pp_jax import detection, training
-    from pp_jax._validate import name_of
+    from pp_jax._checks import name_of
     from pp_jax.data.drift import DRIFTS, drifted
     from pp_jax.detection import benign
 

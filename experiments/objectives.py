@@ -89,10 +89,12 @@ class Config(common.Options):
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
+    drawing = plot.Config(config.runs / config.folder)
     with common.errors():
+        plot.check(drawing)
         rows = [rule for epsilon in config.epsilons for rule in rules(epsilon)]
         config.evaluate(rows, common.attacker_set(config.attackers), config.folder)
-        paths = plot.draw(plot.Config(config.runs / config.folder))
+        paths = plot.draw(drawing)
     print(*paths, sep="\n")
 
 

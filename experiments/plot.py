@@ -16,6 +16,8 @@ import tyro
 
 from experiments import common
 
+OUTPUTS = ("tradeoff.png", "tradeoff.md", "report.html")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -29,12 +31,20 @@ class Config:
     """Heading of the report."""
 
 
+def check(config: Config) -> None:
+    """Refuse outputs that others wrote, before anything is computed."""
+    from pp_jax import _files
+
+    _files.check_replaceable(*((config.out or config.runs) / name for name in OUTPUTS))
+
+
 def draw(config: Config) -> tuple[Path, ...]:
     """Show the table and write everything; the paths of what was written."""
     import rich
 
     from pp_jax import _files, plots, records, report
 
+    check(config)
     found = records.load_all(config.runs, kind="tradeoff")
     if not found:
         raise ValueError(
@@ -43,9 +53,11 @@ def draw(config: Config) -> tuple[Path, ...]:
         )
     out = config.out or config.runs
     rich.print(report.table(found))
-    figure = plots.save(plots.tradeoff(found), out / "tradeoff.png")
-    text = _files.write_bytes(out / "tradeoff.md", report.markdown(found).encode())
-    return figure, report.write(out / "report.html", found, title=config.title), text
+    figure = plots.save(plots.tradeoff(found), out / OUTPUTS[0])
+    text = _files.write_bytes(
+        out / OUTPUTS[1], f"{report.markdown(found)}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"]
+    )
+    return figure, report.write(out / OUTPUTS[2], found, title=config.title), text
 
 
 def main() -> None:

@@ -197,10 +197,13 @@ def main() -> None:
 
     folder = config.runs / config.folder
     with common.errors():
+        _files.check_replaceable(*(folder / name for name in ("responses.md", "angles.png", "entropy.png")))
         found = run(config)
         shown = tables(config, found)
         text = "\n".join(table.markdown() for table in shown)
-        paths = [_files.write_bytes(folder / "responses.md", text.encode())]
+        paths = [
+            _files.write_bytes(folder / "responses.md", f"{text}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"])
+        ]
         paths += [plots.save(figure, folder / name) for name, figure in figures(config, found).items()]
     for table in shown:
         table.print()

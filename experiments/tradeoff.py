@@ -67,9 +67,11 @@ class Config(common.Options):
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
+    drawing = plot.Config(config.runs / config.folder)
     with common.errors():
+        plot.check(drawing)
         config.evaluate(list(config.grid.defenses()), common.attacker_set(config.attackers), config.folder)
-        paths = plot.draw(plot.Config(config.runs / config.folder))
+        paths = plot.draw(drawing)
     print(*paths, f"{config.runs / config.folder}/*.json", sep="\n")
 
 

@@ -51,7 +51,11 @@ class Config(common.Options):
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
+    from pp_jax import _files
+    from pp_jax.evaluation.report import OUTPUTS
+
     with common.errors():
+        _files.check_replaceable(*(config.runs / config.folder / name for name in OUTPUTS))
         rows = common.parsed(config.defense)
         if config.published:
             given = {row.text() for row in rows}

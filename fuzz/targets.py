@@ -222,7 +222,7 @@ def mark(data: bytes, folder: Path) -> None:
     own.mkdir()
     (own / _files.MARK).write_bytes(data)
     (own / "a.txt").write_bytes(b"1")
-    _files.own_folder(own, "notes", holds=("*.txt",))
+    _files.own_folder(own, "notes", holds=(r".*\.txt",))
     _files.remove_own(own)
 
 

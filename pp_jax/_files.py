@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
 import os
+import re
 import secrets
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 MARK = "written-by-pp_jax"
 """The file in every folder of ours that says so, and which files in it are ours."""
+MARKDOWN = "<!-- pp_jax -->\n"
+"""Ends our Markdown files; nobody sees it."""
+PNG = {"Software": "pp_jax"}
+"""The metadata of our figures."""
+MARKS = {
+    ".md": MARKDOWN.strip().encode(),
+    ".png": b"Software\0pp_jax",
+    ".html": b'<meta name="generator" content="pp_jax">',
+    ".csv": b",environment.time",
+    ".parquet": b"environment.time",
+    ".safetensors": b"pp_jax.checkpoint/",
+}
+"""What every file of ours has at its beginning or end, by the ending of its name."""
+_LOOKED_AT = 1 << 20  # bytes at either end of a file, in which its mark is
 _PROBE_BYTES = 1 << 18  # a record with its example images is smaller
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+def write_bytes(path: str | os.PathLike[str], data: bytes, *, mark: bytes | None = None) -> Path:
     """Write a file atomically: readers see the old content or all of the new, also after a crash.
 
     The bytes go to a temporary file in the same folder, are flushed to the disk, and then renamed onto ``path``.
@@ -24,14 +40,18 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     Args:
       path: where the file goes; its folder is made when missing.
       data: the whole content.
+      mark: what `data` has in it, and a file in its place must have as well, unless it is empty.
 
     Returns:
       The path.
 
     Raises:
+      ValueError: a file without the mark is there; it stays.
       OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if mark is not None:
+        check_replaceable(path, mark=mark)
     # The random part lets two workers write the same file at the same time: the last one wins, whole.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -59,9 +79,34 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     Raises:
       OSError: the folder cannot be made or written, or its disk is full.
     """
-    probe = Path(folder) / f"probe-{secrets.token_hex(4)}"
+    probe = Path(folder).expanduser() / f"probe-{secrets.token_hex(4)}"
     write_bytes(probe, bytes(_PROBE_BYTES))
     probe.unlink()
+
+
+def check_replaceable(*paths: str | os.PathLike[str], mark: bytes | None = None) -> None:
+    """Refuse files that are there and that we did not write, before work whose results would take their places.
+
+    Args:
+      paths: where results will go; a missing or empty file is free.
+      mark: what every file of ours has at its beginning or end; by default the mark of its ending.
+
+    Raises:
+      ValueError: naming the file.
+    """
+    for path in map(Path, paths):
+        try:
+            with path.expanduser().open("rb") as file:
+                data = file.read(_LOOKED_AT)
+                file.seek(-min(_LOOKED_AT, file.seek(0, os.SEEK_END)), os.SEEK_END)
+                data += file.read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # writing says what is wrong
+            continue
+        if data and (mark or MARKS[path.suffix]) not in data:
+            raise ValueError(
+                f"{path} is there and was not written by this version of pp_jax: it is left as it is; move it away, or "
+                "give another path"
+            )
 
 
 def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[str]) -> Path:
@@ -70,7 +115,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
     Args:
       path: the folder; what it is in is made when missing.
       purpose: what it keeps, in a few words.
-      holds: patterns (`fnmatch`) of the relative paths of the files that we write there: all that `remove_own` removes.
+      holds: patterns (`re`) of the relative paths of the files that we write there: all that `remove_own` removes.
 
     Returns:
       The path.
@@ -79,7 +124,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
       ValueError: something else has this name; it stays as it is.
       OSError: the folder cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if _holds(path, purpose) is None:
         # Made beside its place and renamed, mark and all: of two processes, none finds the folder without its mark.
         made = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -87,7 +132,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
         try:
             made.rename(path)
         except OSError:  # there already, and not empty
-            remove(made, [MARK])
+            remove(made, [re.escape(MARK)])
         if _holds(path, purpose) is None:
             raise ValueError(
                 f"{path} is there and keeps no {purpose} of ours: it is left as it is; move it away, or give another "
@@ -106,7 +151,7 @@ def remove_own(path: str | os.PathLike[str]) -> None:
     if holds is not None:
         remove(path, holds)
         if [left.name for left in path.iterdir()] == [MARK]:
-            remove(path, [MARK])
+            remove(path, [re.escape(MARK)])
 
 
 def remove(folder: str | os.PathLike[str], patterns: Sequence[str]) -> None:
@@ -126,7 +171,7 @@ def remove(folder: str | os.PathLike[str], patterns: Sequence[str]) -> None:
 
 
 def _fits(path: Path, ending: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path.as_posix() + ending, pattern) for pattern in patterns)
+    return any(re.fullmatch(pattern, path.as_posix() + ending) for pattern in patterns)
 
 
 def _holds(path: Path, purpose: str | None = None) -> list[str] | None:
@@ -139,7 +184,16 @@ def _holds(path: Path, purpose: str | None = None) -> list[str] | None:
         return None
     fits = isinstance(mark, dict) and set(mark) == {"keeps", "holds"} and purpose in (None, mark["keeps"])
     patterns = mark["holds"] if fits else None
-    return patterns if isinstance(patterns, list) and all(isinstance(each, str) for each in patterns) else None
+    return patterns if isinstance(patterns, list) and all(map(_is_pattern, patterns)) else None
+
+
+def _is_pattern(value: Any) -> bool:
+    """Whether this is a regular expression, of which Python has nothing to say."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            return isinstance(value, str) and bool(re.compile(value))
+    except (re.error, RecursionError, OverflowError, Warning):
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from pp_jax._checks import as_pixels, check_random_key
 from pp_jax.attacks.spending import Ledger, keeping
 from pp_jax.serving import journal
 from pp_jax.serving.blackbox import API, Metered
@@ -44,21 +45,25 @@ def collect(
             (`serving.recorded.Recorded`). Answers are numbers in [0, 1], (B, K), or class indices, (B,).
         budget: the number of queries, at least 1; one image is one query.
         progress: called with the number of queries answered in each round.
-        folder: keeps every answer as soon as it is there; made when missing. A call with a folder goes on from what it
-            holds, whatever ended the last one, a kill included; give every API and attack its own.
+        folder: keeps every answer as soon as it is there, in a folder of its own in it, `pp_jax-answers`; made when
+            missing. A call with a folder goes on from what it holds, whatever ended the last one, a kill included; give
+            every API and attack its own. What else is in it is neither read nor removed.
         so_far: what the same call had collected before it failed (`QueriesFailed.transfer`): goes on from there.
 
     Returns:
         The transfer set of exactly `budget` images and responses, on the host.
 
     Raises:
-        ValueError: for a budget below 1, a pool too small for it, a folder that is something else, or where what was
-            answered before are other queries than those of this attack; the API is not asked then.
+        ValueError: for a budget below 1, a pool too small for it or with pixels out of range, a seed in place of a key,
+            a folder whose place is taken, or where what was answered before are other queries than those of this
+            attack; the API is not asked then.
         QueriesFailed: a ValueError with `transfer` and `spent`: if the API raises an exception, or returns None, too
             few or too many responses, or what is no probability, such as NaN or logits; if the attack fails or has no
             more questions.
         QueriesStopped: a KeyboardInterrupt with the same.
     """
+    check_random_key(key)
+    pool = as_pixels(pool, "pool")
     Metered(api, budget)  # a bad budget is refused before the folder is touched
     if attack.capacity(len(pool)) < budget:
         raise ValueError(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pp_jax._validate import check_images, images_outside, report_outside
+from pp_jax._checks import as_pixels, check_count, check_random_key
 from pp_jax.attacks.spending import keeping
 from pp_jax.gram.operator import LastLayer
 from pp_jax.serving.blackbox import BlackBox
@@ -89,7 +89,10 @@ def online(
 
     Source: Orekondy et al. 2020, white-box evaluation.
     """
-    _check_images(images, batch_size)
+    check_random_key(key)
+    check_count("batch_size", batch_size, low=1)
+    # Inside the compiled step their values cannot be looked at.
+    images = as_pixels(images)
     _check_networks(thief, proxy, box, sees)
     thief_key, proxy_key = jax.random.split(key)
     shape = np.shape(images)[1:]
@@ -177,15 +180,6 @@ def _deviation(probs: jax.Array, answer: jax.Array, logits: jax.Array) -> jax.Ar
     """Degrees between the last-layer gradients for the clean posterior and for the response."""
     p = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     return objective.deviation(probs, answer, LastLayer(p))
-
-
-def _check_images(images: Any, batch_size: int) -> None:
-    """Refuse images that no black box answers; inside the compiled step their values cannot be looked at."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    check_images(images)
-    outside = sum(int(images_outside(images[i : i + 1000])) for i in range(0, len(images), 1000))
-    report_outside(outside, len(images))
 
 
 def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, sees: Sees) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import models
+from pp_jax import _files, models
 from pp_jax.models import torch_file, torch_names, torch_wrapped
 from pp_jax.results import checkpoints
 
@@ -102,6 +102,7 @@ def _is_number(text: str) -> bool:
 
 def _import_torch(options: argparse.Namespace) -> None:
     """Convert a state dict and say what it was."""
+    _files.check_replaceable(options.out, mark=checkpoints.FORMAT.encode())
     state, settings = _fitted(options)
     build = _BUILDERS[options.model]
     kernel = torch_names.first_kernel(state, build(**settings))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from pp_jax import _files
 from pp_jax.results import records
 from pp_jax.results.records import exporting, showing
 
@@ -68,6 +69,7 @@ def _show(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     """Write the table; 1 if damaged records are missing from it."""
     exporting.writer(options.out)  # a bad ending is told before thousands of records are read
+    _files.check_replaceable(options.out)
     whole, damaged = _read(options.folder, options.kind)
     if not whole:
         raise damaged[0]

@@ -18,9 +18,10 @@ from pp_jax import _files
 from pp_jax.types import TransferSet
 
 _PURPOSE = "answers of a prediction API"
+_FOLDER = "pp_jax-answers"
 _FILE = "queries.journal"
 _TYPES = re.compile(r"bool|bfloat16|u?int(8|16|32|64)|float(16|32|64)")
-_HOLDS = ("lock", _FILE)
+_HOLDS = ("lock", r"queries\.journal")
 
 
 class Content(NamedTuple):
@@ -93,21 +94,21 @@ class Journal:
 
 @contextlib.contextmanager
 def opened(folder: str | os.PathLike[str]) -> Iterator[Journal]:
-    """The journal of a folder of our own, made when missing; a second process waits for the first.
+    """The journal in a folder, made when missing; a second process waits for the first.
 
     Args:
-        folder: keeps this journal alone.
+        folder: of one journal, in a folder of its own, `pp_jax-answers`; what else is there stays.
 
     Yields:
         The journal.
 
     Raises:
-        ValueError: the folder is something else (it stays as it is), or its journal is damaged.
+        ValueError: something else has the name of our own folder (it stays as it is), or the journal is damaged.
         OSError: the folder cannot be written.
     """
     import filelock
 
-    own = _files.own_folder(folder, _PURPOSE, holds=_HOLDS)
+    own = _files.own_folder(Path(folder) / _FOLDER, _PURPOSE, holds=_HOLDS)
     with filelock.FileLock(own / "lock", fallback_to_soft=False):
         yield Journal(own / _FILE)
 
@@ -118,7 +119,9 @@ def read(folder: str | os.PathLike[str]) -> Content:
     Raises:
         ValueError: the folder has no journal.
     """
-    path = Path(folder) / _FILE
+    path = Path(folder).expanduser() / _FILE  # our own folder, moved away
+    if not path.is_file():
+        path = path.parent / _FOLDER / _FILE
     if not path.is_file():
         raise ValueError(f"{folder} has no answers: must be a folder that attacks.collect(…, folder=…) wrote")
     return _read(path)

@@ -17,10 +17,11 @@ import jax
 import numpy as np
 
 from pp_jax import _files
+from pp_jax._checks import check_random_key
 from pp_jax.training import sealing
 from pp_jax.training.contracts import Loss, Trainable
 from pp_jax.training.fingerprint import owner_of
-from pp_jax.training.fitting import State, check_data, fit, start
+from pp_jax.training.fitting import State, as_data, as_targets_of, fit, outputs_of, start
 from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
 from pp_jax.types import Params
@@ -73,9 +74,11 @@ def fit_resumably(
     """
     if not 0 <= every_s < math.inf:
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
-    check_data(images, targets, unlabelled, recipe)
-    folder = Path(folder)
+    check_random_key(key)
+    images, unlabelled = as_data(images, targets, unlabelled, recipe)
+    folder = Path(folder).expanduser()
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
+    targets = as_targets_of(loss, outputs_of(network, like[0], images), targets, np.shape(images)[:1])
     owner = owner_of(
         identity, key, network, images, targets, recipe, loss=loss, unlabelled=unlabelled, params=params, like=like
     )

@@ -15,7 +15,7 @@ FOLDER = "pp_jax-training"
 STATE = "state"
 """What orbax writes, in the folder of its epoch."""
 _SEAL = "seal.json"
-_EPOCH = (_SEAL, f".{_SEAL}.*.tmp", f"{STATE}/*", f"{STATE}.orbax-checkpoint-tmp*")
+_EPOCH = (r"seal\.json", r"\.seal\.json\.[0-9a-f]+\.tmp", f"{STATE}/.*", rf"{STATE}\.orbax-checkpoint-tmp.*")
 _ENTRIES = {"identity", "training", "sha256"}
 
 
@@ -26,7 +26,7 @@ def open_folder(folder: Path) -> Path:
         ValueError: something else has its name.
         OSError: it cannot be written.
     """
-    holds = ("lock", "[0-9]*/", *(f"[0-9]*/{pattern}" for pattern in _EPOCH))
+    holds = ("lock", "[0-9]+/", *(f"[0-9]+/{pattern}" for pattern in _EPOCH))
     return _files.own_folder(folder / FOLDER, "checkpoints of a training", holds=holds)
 
 
@@ -38,7 +38,7 @@ def write_seal(path: Path, owner: Mapping[str, Any]) -> None:
 
 def forget(path: Path) -> None:
     """Remove a checkpoint, its seal first: killed in between, it counts for nothing."""
-    _files.remove(path, [_SEAL])
+    _files.remove(path, [_EPOCH[0]])
     _files.remove(path, _EPOCH)
 
 

@@ -180,10 +180,10 @@ def test_answers_to_other_queries_are_refused_before_the_api_is_asked(where, tmp
     with pytest.raises(QueriesFailed) as failure:
         run("knockoff", Failing(raising(TimeoutError())), folder=tmp_path)
     kept = {"folder": tmp_path} if where == "folder" else {"so_far": failure.value.transfer}
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="are other queries than those of this attack, from number 0 on"):
         collect(jax.random.key(1), Knockoff(7), POOL, pytest.fail, budget=BUDGET, **kept)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_an_error_before_any_answer_has_an_empty_transfer_set():

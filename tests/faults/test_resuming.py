@@ -19,6 +19,7 @@ import numpy as np
 import optax
 import pytest
 
+from others import strewn
 from pp_jax.training import MixMatch, Privacy, Recipe, fit, fit_resumably
 from pp_jax.training.augmentation import random_flip
 from support import Linear, blobs
@@ -273,20 +274,6 @@ def test_fewer_epochs_are_the_parameters_of_that_epoch_or_refused(tmp_path):
     params, epochs = train(tmp_path, Recipe(epochs=5, batch_size=32))
     assert epochs == [5]
     same(params, undisturbed(Recipe(epochs=5, batch_size=32)))
-
-
-FOREIGN = (
-    *("0/results.csv", "1/results.csv", "2/weights", "3/seal.txt", "500/default/manifest.ocdbt", "7.partial/x"),
-    *("a.tmp", ".b.tmp", "training.lock", "c.lock", "notes.json", ".hidden/d", "records", "4.orbax-checkpoint-tmp/e"),
-)
-
-
-def strewn(folder):
-    """Files of others in a folder, by path."""
-    for name in FOREIGN:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"precious {name}")
-    return {folder / name: f"precious {name}".encode() for name in FOREIGN}
 
 
 def test_what_others_have_in_the_folder_is_neither_read_nor_removed(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from others import found, strewn
 from pp_jax.serving import Recorded, journal
 
 RNG = np.random.default_rng(0)
@@ -16,7 +17,7 @@ def written(folder):
         for first in (0, 3, 6):
             log.asking(3)
             log.answered(IMAGES[first : first + 3], ANSWERS[first : first + 3])
-    return folder / "queries.journal"
+    return folder / "pp_jax-answers" / "queries.journal"
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
@@ -55,30 +56,43 @@ def test_a_flipped_bit_is_refused_by_what_goes_on_and_the_rest_can_still_be_used
     data[place] ^= 1
     path.write_bytes(data)
     with (
-        pytest.raises(ValueError, match=r"queries.journal has 1 damaged entries: move .*a away"),
+        pytest.raises(ValueError, match=r"queries.journal has 1 damaged entries: move .*pp_jax-answers away"),
         journal.opened(tmp_path / "a"),
     ):
         pass
     assert path.read_bytes() == data
     with pytest.warns(UserWarning, match="1 damaged entries were left out"):
-        api = Recorded(tmp_path / "a")
+        api = Recorded(path.parent.rename(tmp_path / "moved"))
     np.testing.assert_array_equal(api.transfer.images, IMAGES[[0, 1, 2, 6, 7, 8]])
 
 
 def test_a_folder_of_others_is_refused_and_stays(tmp_path):
-    (tmp_path / "queries.journal").write_text("precious")
+    own = tmp_path / "pp_jax-answers"
+    own.mkdir()
+    (own / "queries.journal").write_text("precious")
     with (
         pytest.raises(ValueError, match="is there and keeps no answers of a prediction API of ours"),
         journal.opened(tmp_path),
     ):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == ["queries.journal"]
-    assert (tmp_path / "queries.journal").read_text() == "precious"
+    assert [path.name for path in tmp_path.rglob("*")] == ["pp_jax-answers", "queries.journal"]
+    assert (own / "queries.journal").read_text() == "precious"
+
+
+def test_what_others_have_in_the_folder_stays(tmp_path):
+    others = strewn(tmp_path)
+    path = written(tmp_path)
+    assert found(others) == others
+    others |= {other: content for other, content in strewn(path.parent).items() if other.name != "lock"}
+    with journal.opened(tmp_path) as log:
+        log.answered(IMAGES[:1], ANSWERS[:1])
+    assert journal.read(tmp_path).transfer.queries == 10
+    assert found(others) == others
 
 
 def test_a_full_disk_leaves_what_was_there_whole(tmp_path, monkeypatch):
     written(tmp_path / "a")
-    before = (tmp_path / "a" / "queries.journal").read_bytes()
+    before = (tmp_path / "a" / "pp_jax-answers" / "queries.journal").read_bytes()
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -87,4 +101,4 @@ def test_a_full_disk_leaves_what_was_there_whole(tmp_path, monkeypatch):
         monkeypatch.setattr(journal.os, "fsync", full)
         with pytest.raises(OSError, match=r"cannot keep answers in .*queries.journal \(No space left on device\)"):
             log.answered(IMAGES[:1], ANSWERS[:1])
-    assert (tmp_path / "a" / "queries.journal").read_bytes() == before
+    assert (tmp_path / "a" / "pp_jax-answers" / "queries.journal").read_bytes() == before

@@ -33,13 +33,14 @@ _LEGEND_SIZE = 10.5  # points
 def png(figure: Figure, *, dpi: int = 100) -> bytes:
     """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, metadata=_files.PNG)
     return buffer.getvalue()
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, atomically (`OSError` naming the path where it cannot be)."""
-    return _files.write_bytes(path, png(figure))
+    """Write a figure as PNG, atomically (`OSError` naming the path where it cannot be; `ValueError` where another
+    program's file is)."""
+    return _files.write_bytes(path, png(figure), mark=_files.MARKS[".png"])
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
