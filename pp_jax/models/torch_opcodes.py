@@ -29,8 +29,11 @@ def check(file: IO[bytes]) -> None:
     start = file.tell()
     stack: list[int | None] = []
     memo: dict[int, int | None] = {}
-    steps: Iterable[tuple[Any, Any, Any]] = pickletools.genops(cast(IO[bytes], _Rest(file)))
+    rest = _Rest(file)
+    steps: Iterable[tuple[Any, Any, Any]] = pickletools.genops(cast(IO[bytes], rest))
     for number, (opcode, argument, _) in enumerate(steps):
+        if opcode.name == "FRAME" and argument > rest.left:
+            raise ValueError(f"its pickle announces {argument} bytes where {rest.left} are left")
         if opcode.name in _PUTS or opcode.name == "MEMOIZE":
             place = len(memo) if opcode.name == "MEMOIZE" else argument
             if place > number:
@@ -66,17 +69,17 @@ class _Rest:
 
     def __init__(self, file: IO[bytes]) -> None:
         start = file.tell()
-        self._file, self._left = file, file.seek(0, os.SEEK_END) - start
+        self._file, self.left = file, file.seek(0, os.SEEK_END) - start
         file.seek(start)
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
+        data = self._file.read(min(size, self.left))
+        self.left -= len(data)
         return data
 
     def readline(self) -> bytes:
         """A line."""
         data = self._file.readline()
-        self._left -= len(data)
+        self.left -= len(data)
         return data

@@ -19,6 +19,7 @@ GREEDY = {
     "a terabyte of bytes": b"\x8e" + (2**40).to_bytes(8, "little"),
     "a terabyte of changeable bytes": b"\x96" + (2**40).to_bytes(8, "little"),
     "a terabyte of text": b"\x8d" + (2**40).to_bytes(8, "little"),
+    "a frame of four exabytes": b"\x95" + (2**62).to_bytes(8, "little") + b"N",
     "a key of 2⁴⁰ parts": b"}" + DOUBLED + b"Ns",
     "a set with an element of 2⁴⁰ parts": b"(" + DOUBLED + b"\x91",
     "a call with an argument of 2⁴⁰ parts": call(named("collections", "OrderedDict"), DOUBLED),
