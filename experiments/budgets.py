@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import common, presets
+from pp_jax._command import command
 
 DEFENSES = ("none", "MAD(epsilon=0.99)", "MAD(epsilon=0.99, keep_argmax=True)")
 
@@ -80,6 +81,7 @@ def _at(config: Config, budget: int) -> Config:
     return dataclasses.replace(config, attack=dataclasses.replace(config.attack, budget=budget))
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)

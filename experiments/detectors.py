@@ -20,6 +20,7 @@ from typing import Any
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 RATES = (0.01, 0.001)
 
@@ -313,6 +314,7 @@ def _informed(found: Mapping[str, Any], config: Config) -> tuple[Sequence[str], 
     return ("detector", "first attack, with", "detected %", "queries answered", "accuracy %"), rows
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

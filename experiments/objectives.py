@@ -16,6 +16,7 @@ import tyro
 
 from experiments import common, plot
 from experiments.common import AttackOptions
+from pp_jax._command import command
 
 
 def rules(epsilon: float) -> list[Any]:
@@ -86,6 +87,7 @@ class Config(common.Options):
     """Where below `runs` the records and the table go."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

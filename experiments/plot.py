@@ -15,6 +15,7 @@ from pathlib import Path
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 OUTPUTS = ("tradeoff.png", "tradeoff.md", "report.html")
 
@@ -23,9 +24,9 @@ OUTPUTS = ("tradeoff.png", "tradeoff.md", "report.html")
 class Config:
     """Which records, and where to."""
 
-    runs: Path = Path("runs/tradeoff")
+    runs: common.UserPath = Path("runs/tradeoff")
     """Folder of the records."""
-    out: Path | None = None
+    out: common.UserPath | None = None
     """Folder of the outputs; that of the records by default."""
     title: str = "Model stealing: what a defense costs and what it saves"
     """Heading of the report."""
@@ -60,6 +61,7 @@ def draw(config: Config) -> tuple[Path, ...]:
     return figure, report.write(out / OUTPUTS[2], found, title=config.title), text
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

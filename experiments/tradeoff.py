@@ -17,6 +17,7 @@ from typing import Any
 import tyro
 
 from experiments import common, plot
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Config(common.Options):
     """Where below `runs` the records, the figure and the report go."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

@@ -17,6 +17,7 @@ import dataclasses
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 DEFENSES = (
     "none",
@@ -48,6 +49,7 @@ class Config(common.Options):
     """Where below `runs` the records, the table and the figure go."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

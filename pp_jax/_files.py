@@ -1,4 +1,4 @@
-"""Files that are whole or absent, never half-written; and which files are ours, so that no other is ever removed."""
+"""Paths as their users mean them, files that are whole or absent, and which are ours: no other is ever removed."""
 
 from __future__ import annotations
 
@@ -31,6 +31,26 @@ _LOOKED_AT = 1 << 20  # bytes at either end of a file, in which its mark is
 _PROBE_BYTES = 1 << 18  # a record with its example images is smaller
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as its user means it: a leading ``~`` is the home folder, also where no shell has expanded it.
+
+    Args:
+      path: as it was given; every public function that takes one calls this first.
+
+    Returns:
+      The path with the home folder in full.
+
+    Raises:
+      ValueError: it begins with ``~`` and this machine knows no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"path is {os.fspath(path)!r}, and its home folder is not known here: write the path in full, or set HOME"
+        ) from error
+
+
 def write_bytes(path: str | os.PathLike[str], data: bytes, *, mark: bytes | None = None) -> Path:
     """Write a file atomically: readers see the old content or all of the new, also after a crash.
 
@@ -38,7 +58,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, *, mark: bytes | None
     A process that is killed outright may leave its hidden ``.*.tmp`` file, which nothing reads.
 
     Args:
-      path: where the file goes; its folder is made when missing.
+      path: where the file goes, ``~`` being the home folder; its folder is made when missing.
       data: the whole content.
       mark: what `data` has in it, and a file in its place must have as well, unless it is empty.
 
@@ -49,7 +69,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes, *, mark: bytes | None
       ValueError: a file without the mark is there; it stays.
       OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if mark is not None:
         check_replaceable(path, mark=mark)
     # The random part lets two workers write the same file at the same time: the last one wins, whole.
@@ -79,7 +99,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     Raises:
       OSError: the folder cannot be made or written, or its disk is full.
     """
-    probe = Path(folder).expanduser() / f"probe-{secrets.token_hex(4)}"
+    probe = expanded(folder) / f"probe-{secrets.token_hex(4)}"
     write_bytes(probe, bytes(_PROBE_BYTES))
     probe.unlink()
 

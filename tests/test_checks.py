@@ -340,23 +340,31 @@ def test_half_precision_is_measured_in_single():
     assert metrics.accuracy(half, half.astype(np.float32).argmax(axis=1)) == 1
 
 
-def test_responses_of_an_api_are_kept_whatever_they_are_worth_and_refused_in_training():
+def test_responses_that_are_no_probabilities_are_refused_and_those_before_them_kept():
     def stolen(api):
         return attacks.collect(KEY, attacks.Knockoff(batch_size=4), IMAGES, api, budget=N)
 
-    column = stolen(lambda images: np.zeros((len(images), 1), int))
-    assert column.answers.shape == (N,)
+    assert stolen(lambda images: np.zeros((len(images), 1), int)).answers.shape == (N,)
     assert stolen(lambda images: _api(images).tolist()).answers.dtype == np.float32
-    logits = stolen(lambda images: 5 * _api(images) - 2)
-    assert logits.queries == N
-    assert "jax.nn.softmax" in refused(training.fit, KEY, NETWORK, logits.images, logits.answers, RECIPE)
-    for api in (
+    for bad in (
         lambda _: None,
         lambda images: ["cat"] * len(images),
-        lambda images: _api(images)[:, :1],
+        lambda images: _api(images)[:, :1] + np.nan,
+        lambda images: 5 * _api(images) - 2,
+        lambda images: 100 * _api(images),
+        lambda images: np.full((len(images), 3), np.nan),
         lambda _: 0.5,
     ):
-        refused(stolen, api)
+        calls = []
+
+        def api(images, bad=bad, calls=calls):
+            calls.append(len(images))
+            return _api(images) if len(calls) == 1 else bad(images)
+
+        with pytest.raises(attacks.QueriesFailed) as caught:
+            stolen(api)
+        assert "\n" not in str(caught.value)
+        assert caught.value.transfer.queries == 4
 
 
 @pytest.mark.parametrize("attack", [attacks.AdaptiveKnockoff(LABELS), attacks.jbda(NETWORK, seed_size=2)], ids=type)

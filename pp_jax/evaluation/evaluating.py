@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import _checks
+from pp_jax import _checks, _files
 from pp_jax._checks import as_labels, check_count
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
@@ -83,7 +83,7 @@ def evaluate(
         ValueError: before anything is computed, for objects that break a contract, sets of images that do not fit, or
             numbers out of range.
     """
-    folder = Path(runs_folder).expanduser()
+    folder = _files.expanded(runs_folder)
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
     for seed in seeds:
         check_count("each of seeds", seed, low=0)

@@ -146,7 +146,7 @@ class Report:
         from pp_jax import _files
         from pp_jax.results import plots
 
-        folder = Path(folder).expanduser()
+        folder = _files.expanded(folder)
         _files.check_replaceable(*(folder / name for name in OUTPUTS))
         table, figure = self.table(), self.figure()
         note = provenance(record for row in self.rows for record in row.records)

@@ -59,7 +59,7 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
         "empty": json.dumps([name for name in leaves if name not in arrays]),
     }
     header["sha256"] = _checksum(arrays, header)
-    return _files.write_bytes(Path(path).expanduser(), to_bytes(arrays, metadata=header), mark=FORMAT.encode())
+    return _files.write_bytes(path, to_bytes(arrays, metadata=header), mark=FORMAT.encode())
 
 
 def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -76,7 +76,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
       ValueError: the file is damaged, no checkpoint (the message says what it is), or does not fit ``like``.
       OSError: the file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = _files.expanded(path)
     arrays, header = _read(path)
     _require(header.get("sha256") == _checksum(arrays, header), path, "must match its own SHA-256: it is damaged")
     empty, metadata = (_parsed(path, header, entry) for entry in ("empty", "metadata"))

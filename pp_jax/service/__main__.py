@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tyro
 
+from pp_jax import _command, _files
 from pp_jax.service import config as options
 from pp_jax.service.config import Config
 from pp_jax.service.keys import Principal, add
@@ -22,6 +23,7 @@ from pp_jax.service.keys import Principal, add
 EXAMPLE = Path(__file__).parent / "example.toml"
 
 
+@_command.command()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -79,7 +81,7 @@ def _key(words: list[str]) -> int:
             budget: images in all.
             rate: images per window.
         """
-        print(add(keys.expanduser(), Principal(name, trusted, budget, rate)))
+        print(add(_files.expanded(keys), Principal(name, trusted, budget, rate)))
 
     tyro.cli(make, args=words, prog="python -m pp_jax.service key")
     return 0

@@ -4,13 +4,13 @@ import asyncio
 import fcntl
 import logging
 import socket
-from pathlib import Path
 from typing import Any
 
 from uvicorn import Config as UvicornConfig
 from uvicorn import Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pp_jax import _files
 from pp_jax.service import assembly
 from pp_jax.service.answering import Parts
 from pp_jax.service.app import application
@@ -56,7 +56,7 @@ def assemble(config: Config) -> Parts:
         ValueError: in one line, for whatever does not fit.
     """
     limits = config.limits
-    keys = Keys(config.keys.expanduser() if config.keys else config.path("keys.toml"))
+    keys = Keys(_files.expanded(config.keys) if config.keys else config.path("keys.toml"))
     served = assembly.victim(config)
     policy = assembly.policy(config, served)
     model = served.model
@@ -94,7 +94,7 @@ def ledger(config: Config) -> Ledger:
         from pp_jax.service.redis_ledger import RedisLedger
 
         return RedisLedger(config.store)
-    return SQLiteLedger(Path(config.store).expanduser() if config.store else config.path("ledger.sqlite"))
+    return SQLiteLedger(_files.expanded(config.store) if config.store else config.path("ledger.sqlite"))
 
 
 class _Patient(H11Protocol):
@@ -129,7 +129,7 @@ def _listen(config: Config) -> socket.socket:
 
 def _alone(config: Config) -> Any:
     """Hold the folder: two services in one would write over each other's logs."""
-    folder = config.folder.expanduser()
+    folder = _files.expanded(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = (folder / "service.lock").open("w")
     try:

@@ -58,6 +58,8 @@ def checked(answers: Any, count: int, like: np.ndarray | None = None) -> np.ndar
         raise ValueError(f"the API answered rows of shape {found.shape[1:]}: must be {like.shape[1:]} as before")
     if _is_float(found):
         _check_values(found.astype(np.float64))
+        if not hasattr(answers, "dtype"):  # lists have no precision of their own
+            found = found.astype(np.float32)
     return found
 
 

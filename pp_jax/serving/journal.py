@@ -119,7 +119,7 @@ def read(folder: str | os.PathLike[str]) -> Content:
     Raises:
         ValueError: the folder has no journal.
     """
-    path = Path(folder).expanduser() / _FILE  # our own folder, moved away
+    path = _files.expanded(folder) / _FILE  # our own folder, moved away
     if not path.is_file():
         path = path.parent / _FOLDER / _FILE
     if not path.is_file():

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pp_jax import _files
 from pp_jax.serving import journal
 from pp_jax.serving.answers import checked
 from pp_jax.serving.blackbox import API
@@ -94,7 +95,7 @@ def load(path: str | os.PathLike[str]) -> TransferSet:
         ValueError: naming the path, and what it must be.
         OSError: it cannot be read.
     """
-    path = Path(path).expanduser()
+    path = _files.expanded(path)
     if path.is_dir():
         content = journal.read(path)
         if content.damaged:

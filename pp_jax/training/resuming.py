@@ -76,7 +76,7 @@ def fit_resumably(
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
     check_random_key(key)
     images, unlabelled = as_data(images, targets, unlabelled, recipe)
-    folder = Path(folder).expanduser()
+    folder = _files.expanded(folder)
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
     targets = as_targets_of(loss, outputs_of(network, like[0], images), targets, np.shape(images)[:1])
     owner = owner_of(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pp_jax import _files
+from pp_jax import _files, _matplotlib
 from pp_jax.results.summary import Range
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ CHANCE: dict[str, Any] = {
 _LEGEND_SIZE = 10.5  # points
 
 
+@_matplotlib.defaults()
 def png(figure: Figure, *, dpi: int = 100) -> bytes:
     """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()

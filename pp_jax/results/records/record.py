@@ -103,7 +103,7 @@ def write(
     content["environment"] = environment()
     content["sha256"] = canonical.digest(content)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    path = Path(folder).expanduser() / f"{canonical.name(content['config'])}.json"
+    path = _files.expanded(folder) / f"{canonical.name(content['config'])}.json"
     _set_aside(path)
     return _files.write_bytes(path, text.encode("ascii"))
 
@@ -124,7 +124,7 @@ def load(path: str | os.PathLike[str]) -> Record:
       Damaged: the file is no whole record of the configuration that its name says.
       OSError: the file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = _files.expanded(path)
     data = path.read_bytes()
     try:
         content = json.loads(data, parse_float=_finite, parse_constant=_finite)
@@ -168,7 +168,7 @@ def load_all(folder: str | os.PathLike[str], *, kind: str | None = None) -> list
 
 def scan(folder: str | os.PathLike[str]) -> Iterator[Record | Damaged]:
     """Every record of a folder in the order of their names, a damaged one as its error."""
-    for path in sorted(Path(folder).expanduser().glob("*.json")):
+    for path in sorted(_files.expanded(folder).glob("*.json")):
         try:
             yield load(path)
         except Damaged as error:
@@ -231,7 +231,7 @@ def discard(partial: str | os.PathLike[str]) -> None:
     Args:
       partial: that folder; a missing one is removed already.
     """
-    path = Path(partial)
+    path = _files.expanded(partial)
     if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and path.is_dir() and not path.is_symlink():
         for inner in path.iterdir():
             _files.remove_own(inner)
