@@ -42,8 +42,9 @@ def run(name: str, cases: int, seed: int, out: Path) -> int:
     """Run one target, print its line, and return how many faults it has."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    with tempfile.TemporaryDirectory() as room:
-        corpus = Path(room)
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as room:
+        corpus = Path(room) / "corpus"
+        corpus.mkdir()
         inputs = [*TARGETS[name].seeds(), *(path.read_bytes() for path in sorted((CASES / name).glob("*")))]
         for number, data in enumerate(inputs):
             (corpus / f"{number:03}").write_bytes(data)
@@ -54,7 +55,7 @@ def run(name: str, cases: int, seed: int, out: Path) -> int:
             f"-rss_limit_mb={TARGETS[name].memory_mb}",
         ]
         limits += [f"-timeout={HANGS_S}", f"-artifact_prefix={out}/", "-print_final_stats=1", "-len_control=0"]
-        command = [sys.executable, "-m", "fuzz.one", name, str(out), *limits, str(corpus)]
+        command = [sys.executable, "-m", "fuzz.one", name, str(out), room, *limits, str(corpus)]
         start = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     (out / "log.txt").write_text(done.stdout + done.stderr)

@@ -1,4 +1,4 @@
-"""One target under atheris: `python -m fuzz.one NAME FOLDER [options of libFuzzer]`; `python -m fuzz` runs all.
+"""One target under atheris: `python -m fuzz.one NAME FOUND ROOM [options of libFuzzer]`; `python -m fuzz` runs all.
 
 Every distinct fault is kept once, as the shortest input that shows it and its description, and the run goes on.
 """
@@ -6,13 +6,11 @@ Every distinct fault is kept once, as the shortest input that shows it and its d
 import random
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import atheris
 
-NAME, FOUND = sys.argv[1], Path(sys.argv[2])
-ROOM = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+NAME, FOUND, ROOM = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 
 # Modules whose coverage guides the fuzzer.
 INSTRUMENTED = (
@@ -50,7 +48,7 @@ def main() -> None:
 
     # libFuzzer ends the process itself: nothing is closed.
     watch = bounds.Watch().__enter__()
-    atheris.Setup([sys.argv[0], *sys.argv[3:]], test_one, custom_mutator=custom if mutate else None)
+    atheris.Setup([sys.argv[0], *sys.argv[4:]], test_one, custom_mutator=custom if mutate else None)
     atheris.Fuzz()
 
 
