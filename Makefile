@@ -24,7 +24,9 @@ QUICK := README.md tests/test_import.py tests/test_pytree.py tests/data tests/ge
 WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
-.PHONY: help demo data serve test test-slow test-exhaustive test-torch test-quick test-newest test-oldest lint types wheel bench reference clean
+CASES ?= 20000
+
+.PHONY: help demo data serve test test-slow test-exhaustive test-torch test-quick test-newest test-oldest fuzz lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -49,6 +51,9 @@ test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compile
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py tests/models/test_import_torch_checkpoints.py
+
+fuzz: $(VENV)/fuzz  ## what reads foreign bytes, on CASES=20000 inputs each that a fuzzer makes (one to two hours)
+	PYTHONPATH=tests/helpers $(PY) -m fuzz --cases $(CASES) --out $(RUNS)/fuzz
 
 test-quick: $(VENV)/test  ## some of the tests, of every package
 	$(PY) -m pytest $(WORKERS) $(WARNINGS) $(QUICK)
@@ -98,6 +103,6 @@ $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/serve: $(VENV)/%: $(VENV)/base
+$(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/serve $(VENV)/fuzz: $(VENV)/%: $(VENV)/base
 	$(PIP) -e '.[$*]'
 	@touch $@

@@ -279,7 +279,10 @@ def stored(path: Path, network: Any, *, like: Any = None) -> tuple[Any, Any]:
     from pp_jax import checkpoints
 
     params, metadata = checkpoints.load(path, like=like)
-    pixels = {name: tuple(metadata[name]) for name in ("mean", "std") if name in metadata}
+    pixels = {name: tuple(metadata[name]) for name in ("mean", "std") if isinstance(metadata.get(name), list)}
+    for name, values in pixels.items():
+        if len(values) not in (1, 3) or not all(isinstance(value, int | float) for value in values):
+            raise ValueError(f"{path} has metadata in which {name} is no one or three numbers: import it again")
     return dataclasses.replace(network, **pixels), params
 
 

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 MARK = "written-by-pp_jax"
 """The file in every folder of ours that says so, and which files in it are ours."""
@@ -198,10 +200,20 @@ def _holds(path: Path, purpose: str | None = None) -> list[str] | None:
         return None
     try:
         mark = json.loads((path / MARK).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     fits = isinstance(mark, dict) and set(mark) == {"keeps", "holds"} and purpose in (None, mark["keeps"])
-    return mark["holds"] if fits else None
+    patterns = mark["holds"] if fits else None
+    return patterns if isinstance(patterns, list) and all(map(_is_pattern, patterns)) else None
+
+
+def _is_pattern(value: Any) -> bool:
+    """Whether this is a regular expression, of which Python has nothing to say."""
+    try:
+        with warnings.catch_warnings(action="error"):
+            return isinstance(value, str) and bool(re.compile(value))
+    except (re.error, RecursionError, OverflowError, Warning):
+        return False
 
 
 def _sync_folder(folder: Path) -> None:

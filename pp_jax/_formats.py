@@ -90,7 +90,7 @@ def _archive(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return "it is a damaged zip archive or half a download of weights of PyTorch"
     ends = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in ends or any(name.split("/")[1:2] == ["code"] for name in names):

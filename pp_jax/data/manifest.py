@@ -13,6 +13,7 @@ from pp_jax.data.types import DatasetCorrupt
 
 NAME = "pp_jax.json"
 DECODED = "decoded"
+_TEXTS = ("name", "about", "source", "note", "prepared")
 _CHUNK = 1 << 22
 
 
@@ -45,11 +46,36 @@ def read(directory: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetCorrupt(f"{path} is damaged ({error}); delete {directory} and prepare the set again") from error
-    if not isinstance(content, dict) or not {"name", "splits", "files"} <= content.keys():
+    if not _is_record(content):
         raise DatasetCorrupt(f"{path} is not a record of this library; delete {directory} and prepare the set again")
     return content
+
+
+def _is_record(content: Any) -> bool:
+    """Whether parsed JSON has the entries of a record, in the types that `write` gives them."""
+    return (
+        isinstance(content, dict)
+        and all(isinstance(content.get(name), str) for name in _TEXTS)
+        and _is_mapping_of(content.get("splits"), {"sha256": str})
+        and _is_mapping_of(content.get("files"), {"bytes": int, "sha256": str})
+        and all(_is_name(name) for name in content["files"])
+    )
+
+
+def _is_mapping_of(value: Any, entries: dict[str, type]) -> bool:
+    """Whether a value is a mapping of mappings with these entries."""
+    return isinstance(value, dict) and all(
+        isinstance(inner, dict) and all(isinstance(inner.get(name), kind) for name, kind in entries.items())
+        for inner in value.values()
+    )
+
+
+def _is_name(name: str) -> bool:
+    """Whether this can be the name of a file in a folder or in one inside it."""
+    parts = name.split("/")
+    return name.isprintable() and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
 
 
 def check(directory: Path, content: dict[str, Any], names: Iterable[str]) -> None:

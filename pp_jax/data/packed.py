@@ -18,20 +18,20 @@ from pp_jax.data.types import DatasetCorrupt
 HEAD = 512
 """How many bytes `packed_as` and the archives' own checks need."""
 
-_FREE = 1 << 30
+_FREE = 64 << 20
 _RATIO = 100
 _CHUNK = 1 << 20
 
 
 def limit(packed: int) -> int:
-    """How many bytes `packed` bytes may unpack to: 1 GiB, or a hundred times as many if that is more."""
+    """How many bytes `packed` bytes may unpack to: 64 MiB, or a hundred times as many if that is more."""
     return max(_FREE, _RATIO * packed)
 
 
 def too_much(where: str, packed: int) -> DatasetCorrupt:
     """The error of data that unpack to more than that."""
     return DatasetCorrupt(
-        f"{where} unpacks to more than {limit(packed) / 2**30:.0f} GiB from {packed / 2**20:.1f} MiB, as no image set "
+        f"{where} unpacks to more than {limit(packed) >> 20} MiB from {packed / 2**20:.1f} MiB, as no image set "
         "does: if it is one, unpack it yourself and give the folder"
     )
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pp_jax._messages import one_line
+
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 """`track(items, what, total)` yields the items and may show progress."""
 
@@ -14,7 +16,10 @@ Report = Callable[[str], None]
 
 
 class DataError(ValueError):
-    """A data set cannot be prepared or loaded; the message says why and how to cure it."""
+    """A data set cannot be prepared or loaded; the message says why and how to cure it, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class DatasetMissing(DataError, FileNotFoundError):

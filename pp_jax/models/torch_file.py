@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pp_jax import _files, _formats
+from pp_jax._messages import one_line
 from pp_jax.models import torch_container, torch_shards, torch_state
 from pp_jax.models.torch_pickle import Odd
 
@@ -64,7 +65,7 @@ def read(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, n
         torch_shards.check_whole(path, tensors)
     except torch_state.Refused as error:
         raise ValueError(
-            f"{path} must hold one state dict, as torch.save(model.state_dict(), path) does: {error}"
+            one_line(f"{path} must hold one state dict, as torch.save(model.state_dict(), path) does: {error}")
         ) from None
     return torch_state.unprefixed(tensors)
 
@@ -92,13 +93,12 @@ def _read(path: Path, key: str | None) -> dict[str, np.ndarray]:
             saved = (torch_container.open_zip if head.startswith(b"PK\x03\x04") else torch_container.open_old)(file)
             return _arrays(torch_state.find(saved.tree, key), saved)
         except _Unsupported as error:
-            raise ValueError(
-                f"{path} holds {error}, which is not supported: convert it to float16 or float32, dense, and save again"
-            ) from None
+            needed = "which is not supported: convert it to float16 or float32, dense, and save again"
+            raise ValueError(one_line(f"{path} holds {error}, {needed}")) from None
         except _DAMAGE as error:
             what = _formats.what_it_is(path)
             why = error if what in ("", _formats.TORCH) else what
-            raise ValueError(f"{path} must be a whole file of safetensors or torch.save: {why}") from error
+            raise ValueError(one_line(f"{path} must be a whole file of safetensors or torch.save: {why}")) from error
 
 
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:

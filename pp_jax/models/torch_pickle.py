@@ -9,6 +9,8 @@ import pickle
 from collections import OrderedDict
 from typing import IO, Any, NamedTuple
 
+from pp_jax.models import torch_opcodes
+
 # What PyTorch calls the types of its storages; those without a plain array keep the names that PyTorch gives them.
 STORAGES = {
     "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64", "Int": "int32",
@@ -136,6 +138,7 @@ class Unpickler(pickle.Unpickler):
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="utf-8", errors="surrogateescape")
+        self._file = file
         self.dtypes: dict[str, str] = {}
         self._inert: dict[str, type[Inert]] = {}
         # Made anew for each pickle, so that none can alter them for the next.
@@ -149,6 +152,15 @@ class Unpickler(pickle.Unpickler):
             "torch.nn.parameter.Parameter": lambda tensor, *_: tensor,
             "torch._tensor._rebuild_from_type_v2": self._of_a_class,
         }
+
+    def load(self) -> Any:
+        """The object that the next pickle of the file describes.
+
+        Raises:
+            ValueError: if the pickle would take memory or time beyond its size.
+        """
+        torch_opcodes.check(self._file)
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name."""

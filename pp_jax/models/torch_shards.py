@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pp_jax import _formats
+from pp_jax._messages import one_line
 
 _INDEX = ".index.json"
 # In the order in which a folder is searched.
@@ -44,7 +45,7 @@ def check_whole(path: Path, names: Collection[str]) -> None:
         return
     lacking = [name for name in _weight_map(path) if name not in names]
     if lacking:
-        raise ValueError(f"{path} names tensors that its files lack: {_listed(lacking)}")
+        raise ValueError(one_line(f"{path} names tensors that its files lack: {_listed(lacking)}"))
 
 
 def entry(path: Path) -> Path:
@@ -67,10 +68,12 @@ def entry(path: Path) -> Path:
 
 def _indexed(index: Path) -> list[Path]:
     """The files that an index names, each once."""
-    names = list(dict.fromkeys(_weight_map(index).values()))
-    for name in names:
-        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name or "\\" in name:
-            raise ValueError(f"{index} names the file {name!r}: must be a name in the folder of the index")
+    named = _weight_map(index).values()
+    for name in named:
+        plain = isinstance(name, str) and name.isprintable() and "\\" not in name
+        if not plain or name in ("", "..") or Path(name).name != name or len(name.encode()) > 255:
+            raise ValueError(one_line(f"{index} names the file {name!r}: must be a name in the folder of the index"))
+    names = list(dict.fromkeys(named))
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise ValueError(f"{index} needs {len(names)} files: {_listed(missing)} must be beside it")
@@ -81,7 +84,7 @@ def _weight_map(index: Path) -> dict[str, Any]:
     """File by tensor."""
     try:
         tree = json.loads(index.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         what = _formats.what_it_is(index) or str(error)
         raise ValueError(f"{index} must be the index of several files of weights, in JSON: {what}") from error
     found = tree.get("weight_map") if isinstance(tree, dict) else None

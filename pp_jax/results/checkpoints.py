@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax import _files, _formats
+from pp_jax._messages import one_line
 
 FORMAT = "pp_jax.checkpoint/1"
 """Which every file of ours has in its header."""
@@ -78,11 +79,16 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
     path = _files.expanded(path)
     arrays, header = _read(path)
     _require(header.get("sha256") == _checksum(arrays, header), path, "must match its own SHA-256: it is damaged")
+    empty, metadata = (_parsed(path, header, entry) for entry in ("empty", "metadata"))
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         _require(leaves[name].dtype == array.dtype, path, f"holds {name} in {array.dtype}: needs jax_enable_x64")
-    params = _nested({**leaves, **{name: {} for name in json.loads(header["empty"])}})
-    metadata = json.loads(header["metadata"])
+    _require(
+        isinstance(empty, list) and all(isinstance(name, str) for name in empty) and isinstance(metadata, dict),
+        path,
+        "must have a list of names of empty dicts and a mapping as metadata",
+    )
+    params = _nested(path, {**leaves, **{name: {} for name in empty}})
     if like is not None:
         _check_fit(path, dict(_leaves(params)), dict(_leaves(like)), metadata.get("model"))
         params = jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(params))
@@ -101,14 +107,23 @@ def _leaves(tree: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
         yield from _leaves(tree[name], (*prefix, name))
 
 
-def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+def _parsed(path: Path, header: Mapping[str, str], entry: str) -> Any:
+    """An entry of the header that is JSON."""
+    try:
+        return json.loads(header.get(entry, ""))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(one_line(f"checkpoint {path} must have {entry} in JSON: {error}")) from error
+
+
+def _nested(path: Path, leaves: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `_leaves`."""
     tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *folders, name = path.split("/")
-        node = tree
+    for full, leaf in leaves.items():
+        *folders, name = full.split("/")
+        node: Any = tree
         for folder in folders:
-            node = node.setdefault(folder, {})
+            node = node.setdefault(folder, {}) if isinstance(node, dict) else None
+        _require(isinstance(node, dict) and name not in node, path, f"must hold one thing named {full}")
         node[name] = leaf
     return tree
 
@@ -150,7 +165,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except SafetensorError as error:
         what = _formats.what_it_is(path) or error
         needed = f"{what}, which are imported first: {_COMMAND}" if what == _formats.TORCH else what
-        raise ValueError(f"checkpoint {path} must be a whole safetensors file: {needed}") from error
+        raise ValueError(one_line(f"checkpoint {path} must be a whole safetensors file: {needed}")) from error
     # The reader has just checked that the header is there and is JSON.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     written = header.get("format") == FORMAT
@@ -181,4 +196,4 @@ def _signature(leaf: Any) -> str:
 
 def _require(holds: bool, path: Path, requirement: str) -> None:
     if not holds:
-        raise ValueError(f"checkpoint {path} {requirement}")
+        raise ValueError(one_line(f"checkpoint {path} {requirement}"))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +20,7 @@ from pp_jax.types import TransferSet
 _PURPOSE = "answers of a prediction API"
 _FOLDER = "pp_jax-answers"
 _FILE = "queries.journal"
+_TYPES = re.compile(r"bool|bfloat16|u?int(8|16|32|64)|float(16|32|64)")
 _HOLDS = ("lock", r"queries\.journal")
 
 
@@ -133,11 +136,11 @@ def _read(path: Path) -> Content:
     while (stop := data.find(b"\n", end) + 1) > 0:
         try:
             header = json.loads(data[end:stop])
-            forms = header.get("answered", [])
-            sizes = [np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in forms]
-        except (ValueError, TypeError, AttributeError):
+            forms = _forms(header)
+        except (ValueError, RecursionError):
             damaged += 1
             break
+        sizes = [np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in forms]
         if stop + sum(sizes) > len(data):
             break
         payload = data[stop : stop + sum(sizes)]
@@ -145,13 +148,42 @@ def _read(path: Path) -> Content:
         spent += header.get("asking", 0)
         if not forms:
             continue
-        if header.get("sha256") != _digest(forms, payload):
+        fits = not images or all(
+            shape[1:] == [*kept[0].shape[1:]] for (_, shape), kept in zip(forms, (images, answers), strict=True)
+        )
+        if header.get("sha256") != _digest(forms, payload) or not fits:
             damaged += 1
             continue
         for array, part, (dtype, shape) in zip((images, answers), _cut(payload, sizes), forms, strict=True):
             array.append(np.frombuffer(part, np.dtype(dtype)).reshape(shape))
     transfer = TransferSet(np.concatenate(images), np.concatenate(answers)) if images else None
     return Content(transfer, spent, end, damaged)
+
+
+def _forms(header: Any) -> list[Any]:
+    """Type and shape of the arrays behind a header, images and responses; none behind one that only counts queries."""
+    if not isinstance(header, dict) or not _is_count(header.get("asking", 0)):
+        raise ValueError("no header of a journal")
+    forms = header.get("answered", [])
+    if not isinstance(forms, list) or len(forms) not in (0, 2):
+        raise ValueError("neither a question nor an answer")
+    for form in forms:
+        if (
+            not isinstance(form, list)
+            or len(form) != 2
+            or not isinstance(form[0], str)
+            or not isinstance(form[1], list)
+        ):
+            raise ValueError("no type and shape")
+        if not _TYPES.fullmatch(form[0]) or not form[1] or not all(map(_is_count, form[1])):
+            raise ValueError("no type and shape of numbers")
+    if forms and forms[0][1][0] != forms[1][1][0]:
+        raise ValueError("not an answer an image")
+    return forms
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _cut(payload: bytes, sizes: list[int]) -> list[bytes]:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pp_jax._messages import one_line
+
 HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON; the rest are binary tensors."""
 _TYPES: dict[str, np.dtype[Any]] = {
@@ -31,7 +33,7 @@ class WireError(ValueError):
     """A request that is refused, with the HTTP status that says why."""
 
     def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.status = status
 
 
@@ -197,7 +199,8 @@ def read_v2(body: bytes, header_length: str | None, model: Model, rows: int) -> 
         content = _json(body[:length])
     except WireError as error:
         raise WireError(f"the response is no JSON object: {error}", 502) from error
-    tensors = [t for t in content.get("outputs") or [] if isinstance(t, dict) and t.get("name") == model.output]
+    outputs = content["outputs"] if isinstance(content.get("outputs"), list) else []
+    tensors = [tensor for tensor in outputs if isinstance(tensor, dict) and tensor.get("name") == model.output]
     if len(tensors) != 1:
         raise WireError(f"the response must have one output {model.output!r}", 502)
     tensor, wanted = tensors[0], (rows, model.classes)

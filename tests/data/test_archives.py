@@ -206,8 +206,8 @@ def test_a_bomb_is_refused_within_bounded_memory(tmp_path, monkeypatch, kind):
         content(opened(tmp_path / "bomb", bomb))
 
 
-def test_the_limit_is_a_gigabyte_or_a_hundred_times_the_archive():
-    assert packed.limit(10) == 1 << 30
+def test_the_limit_is_64_mebibytes_or_a_hundred_times_the_archive():
+    assert packed.limit(10) == 64 << 20
     assert packed.limit(1 << 30) == 100 << 30
 
 

@@ -1,13 +1,11 @@
 """CIFAR-10 and CIFAR-100: the official binary version, lossless mosaics, and folders of single pictures."""
 
-import io
 import re
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from pp_jax.data.files import Files
-from pp_jax.data.formats import naming, single
+from pp_jax.data.formats import naming, pictures, single
 from pp_jax.data.types import DatasetCorrupt, Raw
 
 ENDINGS = r"(\.bin|(^|/)(data_batch_\d|test_batch|train|test|meta|batches\.meta))"
@@ -100,11 +98,7 @@ def _read_mosaics(files: Files, names: list[str], classes: tuple[str, ...]) -> R
 
 def _tiles(data: bytes, where: str) -> np.ndarray:
     """The 32×32 tiles of a mosaic, row by row."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            mosaic = np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DatasetCorrupt(f"{where} is not a whole image ({error}): fetch it again") from error
+    mosaic = pictures.decode(data, where, 3).pixels
     height, width = mosaic.shape[:2]
     if height % 32 or width % 32:
         raise DatasetCorrupt(f"{where} is {height}×{width}, not a mosaic of 32×32 tiles")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import lzma
 import math
 import re
 import struct
@@ -38,7 +39,7 @@ _SPLITS = {
 _NEEDED = "images and labels, or x_train, y_train, x_test and y_test"
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, NotImplementedError, TypeError, KeyError),
-    *(OSError, OverflowError, struct.error, tokenize.TokenError, SyntaxError),
+    *(OSError, OverflowError, MemoryError, struct.error, lzma.LZMAError, tokenize.TokenError, SyntaxError),
 )
 
 
