@@ -168,9 +168,9 @@ class _NoNetwork:
 
     @staticmethod
     def features(params: Params, image: jax.Array) -> jax.Array:
-        """No features."""
+        """No features; one zero, as programs of size zero cannot be mapped."""
         del params, image
-        return jnp.zeros(0)
+        return jnp.zeros(1)
 
 
 def secret(config: Config, purpose: str) -> jax.Array:

@@ -1,9 +1,11 @@
 """From options to a running server: parts, port, signals."""
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +37,22 @@ def serve(config: Config) -> None:
         OSError: for a port or a folder that cannot be used.
     """
     options.check(config)
-    listener = _listen(config)
-    lock = _alone(config)
-    if config.model.upstream:
-        # Before anything long; its connections belong to another event loop, so it is made anew.
-        asyncio.run(_check(_upstream(config, assembly.victim(config).model)))
-    parts = assemble(config)
-    app = application(parts, failed=lambda: setattr(server, "should_exit", True))
-    _LOG.info("serving %s on http://%s:%d, docs at /docs", parts.model.name, *listener.getsockname()[:2])
-    kind = type("Patient", (_Patient,), {"header_s": config.header_s, "body_s": config.body_s})
-    fixed: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
-    settings = UvicornConfig(
-        app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **fixed
-    )
-    server = Server(settings)
-    server.run(sockets=[listener])
-    lock.close()
-    if app.state.service.failure:
-        raise ValueError(app.state.service.failure)
+    with _listen(config) as listener, _alone(config):
+        if config.model.upstream:
+            # Before anything long; its connections belong to another event loop, so it is made anew.
+            asyncio.run(_check(_upstream(config, assembly.victim(config).model)))
+        parts = assemble(config)
+        app = application(parts, failed=lambda: setattr(server, "should_exit", True))
+        _LOG.info("serving %s on http://%s:%d, docs at /docs", parts.model.name, *listener.getsockname()[:2])
+        kind = type("Patient", (_Patient,), {"header_s": config.header_s, "body_s": config.body_s})
+        fixed: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
+        settings = UvicornConfig(
+            app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **fixed
+        )
+        server = Server(settings)
+        server.run(sockets=[listener])
+        if app.state.service.failure:
+            raise ValueError(app.state.service.failure)
 
 
 def assemble(config: Config) -> Parts:
@@ -144,6 +144,7 @@ def _listen(config: Config) -> socket.socket:
     try:
         listener.bind((config.host, config.port))
     except OSError as error:
+        listener.close()
         raise OSError(
             error.errno, f"cannot listen on {config.host}:{config.port} ({error.strerror}): try --port"
         ) from error
@@ -151,17 +152,18 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
-def _alone(config: Config) -> Any:
+@contextlib.contextmanager
+def _alone(config: Config) -> Iterator[None]:
     """Hold the folder: two services in one would write over each other's logs."""
     folder = config.folder.expanduser()
     # For the owner's eyes: keys, budgets, logs.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = (folder / "service.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ValueError(f"another service runs in {folder}: stop it, or give --folder") from error
-    return lock
+    with (folder / "service.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another service runs in {folder}: stop it, or give --folder") from error
+        yield
 
 
 async def _check(upstream: Upstream) -> None:
