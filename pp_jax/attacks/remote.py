@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
+from pp_jax.serving.answers import PartlyAnswered
 from pp_jax.serving.wire import HEADER, Model, WireError, read_v2, write_v2
 
 _CHALLENGE, _SOLUTION = "X-Work-Challenge", "X-Work-Solution"
@@ -87,15 +88,23 @@ class RemoteAPI:
         """Query images, (B, H, W, C), uint8 or floating point in [0, 1]; responses, (B, K) float32.
 
         Raises:
-            RemoteError: for a refusal, or a server that does not answer; what came of this call is lost.
+            RemoteError: for a refusal, or a server that does not answer.
+            PartlyAnswered: for the same after the first requests of a long batch were answered; it has these responses.
         """
         pictures = np.asarray(images)
         if pictures.dtype != np.uint8:
             pictures = pictures.astype(np.float32)
         if not len(pictures):
             return np.zeros((0, self.model.classes), np.float32)
-        starts = range(0, len(pictures), self._batch)
-        return np.concatenate([self._asked(pictures[i : i + self._batch]) for i in starts])
+        parts: list[np.ndarray] = []
+        for begin in range(0, len(pictures), self._batch):
+            try:
+                parts.append(self._asked(pictures[begin : begin + self._batch]))
+            except RemoteError as error:
+                if not parts:
+                    raise
+                raise PartlyAnswered(np.concatenate(parts), str(error)) from error
+        return np.concatenate(parts)
 
     def close(self) -> None:
         """Close the connections."""

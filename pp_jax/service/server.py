@@ -6,7 +6,6 @@ import fcntl
 import logging
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import h11
@@ -14,6 +13,7 @@ from uvicorn import Config as UvicornConfig
 from uvicorn import Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pp_jax import _files
 from pp_jax.service import assembly
 from pp_jax.service import config as options
 from pp_jax.service.answering import Parts
@@ -62,7 +62,7 @@ def assemble(config: Config) -> Parts:
         ValueError: in one line, for whatever does not fit.
     """
     limits = config.limits
-    keys = Keys(config.keys.expanduser() if config.keys else config.path("keys.toml"))
+    keys = Keys(_files.expanded(config.keys) if config.keys else config.path("keys.toml"))
     served = assembly.victim(config)
     policy = assembly.policy(config, served)
     model = served.model
@@ -103,7 +103,7 @@ def ledger(config: Config) -> Ledger:
         shared = RedisLedger(config.store)
         shared.agree(assembly.secret_bytes(config, "fingerprint").hex())
         return shared
-    return SQLiteLedger(Path(config.store).expanduser() if config.store else config.path("ledger.sqlite"))
+    return SQLiteLedger(_files.expanded(config.store) if config.store else config.path("ledger.sqlite"))
 
 
 class _Patient(H11Protocol):
@@ -155,7 +155,7 @@ def _listen(config: Config) -> socket.socket:
 @contextlib.contextmanager
 def _alone(config: Config) -> Iterator[None]:
     """Hold the folder: two services in one would write over each other's logs."""
-    folder = config.folder.expanduser()
+    folder = _files.expanded(config.folder)
     # For the owner's eyes: keys, budgets, logs.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "service.lock").open("w") as lock:

@@ -17,6 +17,7 @@ from pp_jax.defenses import RandomNoise
 from pp_jax.detection import ProofOfWork
 from pp_jax.service.ledger import Limits
 from pp_jax.serving import wire
+from pp_jax.serving.answers import PartlyAnswered
 
 MODEL = wire.Model("m", (2, 2, 1), 3)
 METADATA = {
@@ -198,6 +199,9 @@ def test_a_key_that_is_wrong_and_a_budget_that_is_spent_end_it(tmp_path):
         with pytest.raises(RemoteError, match="status 401"):
             wrong(servers.images(1))
         api = RemoteAPI(server.url, "stripes", key=server.keys["alice"], batch=5)
+        with pytest.raises(PartlyAnswered, match="answers no more") as caught:
+            api(servers.images(12))
+        assert caught.value.answers.shape == (10, 4)
         with pytest.raises(RemoteError, match="answers no more"):
             api(servers.images(12))
         assert server.parts.ledger.spent("alice") == 10

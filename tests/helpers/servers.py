@@ -125,7 +125,8 @@ def running(folder, served=None, limits=None, *, wait=True, patient=None, connec
         found = Running(folder, made, server, port)
         deadline = time.monotonic() + 60
         while wait and not found.service.ready:
-            assert time.monotonic() < deadline and not found.service.failure, found.service.failure
+            assert not found.service.failure
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         try:
             yield found
