@@ -101,6 +101,8 @@ $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
 	test -x $(PY) || { $(PYTHON) -m venv $(VENV) && touch $(VENV)/made-by-make; }
 	$(PIP) -e .
+	@# So that the scripts are found from any folder, and run by path too.
+	$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "pp_jax_checkout.pth").write_text("$(CURDIR)\n")'
 	@touch $@
 
 $(VENV)/test $(VENV)/dev $(VENV)/bench $(VENV)/serve $(VENV)/fuzz: $(VENV)/%: $(VENV)/base

@@ -8,6 +8,10 @@ Submodules are imported when they are first used.
 """
 
 import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pp_jax._version import __version__
@@ -35,7 +39,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax.evaluation import Attacker, Entry, Images, Victim, calibration, evaluate, metrics, sweep
     from pp_jax.geometry import distance, simplex
     from pp_jax.results import checkpoints, plots, records, report
-    from pp_jax.serving import blackbox, stream
+    from pp_jax.serving import blackbox, perturbation, stream
     from pp_jax.serving.blackbox import BlackBox
     from pp_jax.serving.perturbation import perturb
     from pp_jax.solvers import objective, oracle
@@ -61,6 +65,7 @@ _MODULES = {
     "objective": "solvers.objective",
     "oracle": "solvers.oracle",
     "parallel": "parallel",
+    "perturbation": "serving.perturbation",
     "plots": "results.plots",
     "records": "results.records",
     "recovery": "recovery",
@@ -92,6 +97,36 @@ _NAMES = {
 }
 
 __all__ = ["__version__", *_MODULES, *_NAMES]
+
+
+class _Elsewhere(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Lets public modules be imported by their public names: `from pp_jax.metrics import accuracy`."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """Where a public module is, if it is not where its name says."""
+        del path, target
+        package, _, public = name.partition(".")
+        if package != __name__ or _MODULES.get(public, public) == public:
+            return None
+        there = importlib.import_module(f"{__name__}.{_MODULES[public]}")
+        spec = importlib.machinery.ModuleSpec(name, self, is_package=hasattr(there, "__path__"))
+        spec.submodule_search_locations = list(there.__path__) if hasattr(there, "__path__") else None
+        return spec
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The module itself, under its second name too."""
+        there = importlib.import_module(f"{__name__}.{_MODULES[spec.name.partition('.')[2]]}")
+        spec.loader_state = there.__spec__
+        return there
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: it was imported under its own name, which it keeps."""
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state
+
+
+if not any(isinstance(finder, _Elsewhere) for finder in sys.meta_path):
+    sys.meta_path.append(_Elsewhere())
 
 
 def __getattr__(name: str) -> Any:

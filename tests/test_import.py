@@ -17,6 +17,7 @@ HEAVY = ("flax", "optax", "tensorflow", "tensorflow_datasets", "matplotlib", "or
 
 # Every exception has a reason.
 POSITIONAL = {
+    "checkpoints.load": {"like"},
     "data.load": {"split"},  # the two names that TensorFlow Datasets takes in this order
     "models.conv": None,  # the signature of jax.lax.conv_general_dilated, which it stands in for
     **{f"models.{name}": {"num_classes"} for name in ("lenet", "mlp", "resnet18", "resnet34", "resnet50")},
@@ -91,13 +92,25 @@ def test_every_public_name_resolves(name):
     assert name in dir(pp_jax)
 
 
+@pytest.mark.parametrize("name", pp_jax._MODULES)
+def test_every_public_module_is_imported_by_its_name(name):
+    module = importlib.import_module(f"pp_jax.{name}")
+    assert module is getattr(pp_jax, name)
+    assert module.__name__ == module.__spec__.name == f"pp_jax.{pp_jax._MODULES[name]}"
+
+
+def test_a_module_that_there_is_not_is_an_import_error():
+    with pytest.raises(ModuleNotFoundError, match=r"pp_jax\.metric"):
+        importlib.import_module("pp_jax.metric")
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'mad'"):
         pp_jax.mad  # noqa: B018
 
 
 def test_the_walk_finds_what_is_public():
-    assert {"attacks.collect", "oracle.extreme", "serving.perturbation.perturb", "training.fit"} <= {*FUNCTIONS}
+    assert {"attacks.collect", "oracle.extreme", "perturbation.perturb", "training.fit"} <= {*FUNCTIONS}
     assert {"defenses.MAD", "defenses.KeyedSwap", "attacks.Knockoff", "blackbox.BlackBox"} <= {*CLASSES}
     assert len(FUNCTIONS) > 120
 

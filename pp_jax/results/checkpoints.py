@@ -62,7 +62,7 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
     return _files.write_bytes(path, to_bytes(arrays, metadata=header), mark=FORMAT.encode())
 
 
-def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:
+def load(path: str | os.PathLike[str], like: Any = None) -> tuple[Any, dict[str, Any]]:
     """Read a checkpoint, checked against its own checksum and, if given, against the tree it must fit.
 
     Args:
