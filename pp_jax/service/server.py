@@ -70,7 +70,10 @@ def assemble(config: Config) -> Parts:
         there = Model(
             names.upstream_model, model.image_shape, model.classes, names.upstream_input, names.upstream_output
         )
-        upstream = Upstream(names.upstream, there, timeout_s=names.upstream_timeout_s)
+        upstream = Upstream(
+            names.upstream, there, timeout_s=names.upstream_timeout_s, datatype=names.upstream_datatype,
+            channels_first=names.upstream_channels_first,
+        )  # fmt: skip
     return Parts(
         model,
         engine,
