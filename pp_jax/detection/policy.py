@@ -170,6 +170,7 @@ class Policy:
         queries: int = 1000,
         accounts: int = 1000,
         habits: tuple[Habit, ...] = (uniform,),
+        thresholds: tuple[float, ...] | None = None,
         **options: Any,
     ) -> "Policy":
         """Fit a detector to one half of the victim's training images, and set its thresholds on accounts of the other.
@@ -182,6 +183,7 @@ class Policy:
             queries: of an account.
             accounts: benign ones that thresholds are set on, in equal parts of each habit.
             habits: what benign accounts do.
+            thresholds: set before with the same arguments, so that no accounts need be tried; None sets them.
             options: `sticky`, `audit_only`.
 
         Raises:
@@ -198,6 +200,8 @@ class Policy:
         own = observe(defender.network, defender.params, images[half])
         key, *keys = jax.random.split(jax.random.key(defender.seed), 1 + len(habits))
         watcher = detector(key, defender.network, defender.params, own, np.asarray(labels)[half])
+        if thresholds is not None:
+            return cls(watcher, jnp.asarray(thresholds, jnp.float32), made, features, defender.params, **options)
         others = observe(defender.network, defender.params, images[rest])
         share = -(-accounts // len(habits))
         known = np.asarray(labels)[rest]
@@ -216,8 +220,10 @@ class Policy:
         """Return the response of the band's action, (K,), and the memory after it."""
         features = self.features_fn(self.params, query.image)
         state = self.watched(state, query.image, probs, features)
+        if self.audit_only:
+            return simplex.working(probs), state
         responses = jnp.stack([self.respond(band, probs, query) for band in range(len(self.actions))])
-        return responses[0 if self.audit_only else state.band], state
+        return responses[state.band], state
 
     def watched(self, state: PolicyState, image: jax.Array, probs: jax.Array, features: jax.Array) -> PolicyState:
         """The memory after a query: score and band, without a response."""

@@ -10,6 +10,7 @@ Exit status 2: the options cannot be served, and one line says why.
 """
 
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -34,8 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         if command == "example":
             print(EXAMPLE.read_text("utf-8"), end="")
             return 0
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f"error: the service needs {error.name}: pip install 'pp-jax[serve]'", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, ImportError) as error:
+        line = " ".join(re.sub(r"^.Errno [0-9]+. ", "", str(error)).split())
+        print(f"error: {line}", file=sys.stderr)
         return 2
     print(__doc__, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
     return 0 if command in ("-h", "--help") else 2
@@ -44,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(words: list[str]) -> int:
     """Serve until stopped."""
     default = Config()
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--config=") else [word])]
     if "--config" in words:
         place = words.index("--config")
         if place + 1 == len(words):
@@ -51,6 +57,7 @@ def _serve(words: list[str]) -> int:
         default = options.load(Path(words[place + 1]))
         del words[place : place + 2]
     chosen = tyro.cli(Config, default=default, args=words, description=__doc__, prog="python -m pp_jax.service serve")
+    options.check(chosen)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # Imported when it is known that there is something to serve: JAX and FastAPI take seconds.

@@ -1,30 +1,41 @@
 """The ASGI application: one route per endpoint of each protocol; what answers them is in `answering`."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
 
 from pp_jax._version import __version__
 from pp_jax.service import status
-from pp_jax.service.answering import Parts, Rejected, Service
+from pp_jax.service.admission import Rejected
+from pp_jax.service.answering import Parts, Service
 from pp_jax.serving import wire
 
 
-def application(parts: Parts) -> FastAPI:
-    """The ASGI application."""
-    service, model = Service(parts), parts.model
+def application(parts: Parts, *, failed: Callable[[], None] = lambda: None) -> FastAPI:
+    """The ASGI application.
+
+    Args:
+        parts: what it is made of.
+        failed: called where it cannot be made ready; `app.state.service.failure` says why.
+    """
+    service, model = Service(parts, failed), parts.model
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
-        await service.start()
+        service.start()
         yield
         await service.stop()
 
-    app = FastAPI(title="pp_jax", version=__version__, lifespan=lifespan, summary="A defended prediction service")
+    # No pages but our own: FastAPI's load their scripts from elsewhere.
+    app = FastAPI(
+        title="pp_jax", version=__version__, lifespan=lifespan, summary="A defended prediction service",
+        docs_url=None, redoc_url=None,
+    )  # fmt: skip
     app.state.service = service
     known = f"/v2/models/{model.name}"
 
@@ -32,6 +43,17 @@ def application(parts: Parts) -> FastAPI:
     async def rejected(request: Request, error: Rejected) -> Response:
         del request
         return JSONResponse({"error": str(error)}, error.code, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"there is nothing at this address: the model is {model.name!r}, and /docs lists all addresses"
+        return JSONResponse({"error": message}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "the service failed; its log says how"}, 500)
 
     @app.get("/v2", tags=["v2"])
     async def server() -> Any:
@@ -102,10 +124,15 @@ def application(parts: Parts) -> FastAPI:
         service.owner(request)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(status.docs(app.openapi(), model))
+
     @app.get("/status", include_in_schema=False)
     async def overview(request: Request) -> Response:
         service.owner(request)
         return HTMLResponse(status.page(service))
 
-    del server, live, metrics, overview, v1_status, rejected
+    status.describe(app)
+    del server, live, metrics, overview, v1_status, rejected, unknown, broken, docs
     return app

@@ -20,6 +20,7 @@ from pp_jax.evaluation import named
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.results import checkpoints
 from pp_jax.service.config import Config
+from pp_jax.service.known import Known
 from pp_jax.serving.wire import Model
 from pp_jax.training import Recipe
 from pp_jax.types import Params
@@ -135,15 +136,13 @@ def policy(config: Config, served: Victim) -> Policy:
         )
     if images is None:
         raise ValueError("a detector is made from the victim's training images: give --model.dataset")
-    return Policy.fitted(
-        defender,
-        detector=maker,
-        actions=actions,
-        rates=chosen.rates,
-        queries=chosen.queries,
-        accounts=chosen.accounts,
-        audit_only=chosen.audit_only,
-    )
+    known = Known(config.path("thresholds.json"), chosen, images, labels, served.params, defender.seed)
+    made = Policy.fitted(
+        defender, detector=maker, actions=actions, rates=chosen.rates, queries=chosen.queries,
+        accounts=chosen.accounts, audit_only=chosen.audit_only, thresholds=known.read(),
+    )  # fmt: skip
+    known.write(made.thresholds)
+    return made
 
 
 def look(served: Victim) -> Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]] | None:

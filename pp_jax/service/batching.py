@@ -17,7 +17,11 @@ class Overloaded(RuntimeError):
     """More images are waiting than the service may hold."""
 
 
-@dataclasses.dataclass
+class BatchFailed(RuntimeError):
+    """Images were not answered, as their batch failed."""
+
+
+@dataclasses.dataclass(eq=False)
 class _Job:
     """Images of one request, and what of them has been answered."""
 
@@ -53,6 +57,7 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._task: asyncio.Task[None] | None = None
+        self._busy = False
 
     async def start(self) -> None:
         """Begin to answer; the engine is warm from here on."""
@@ -62,7 +67,7 @@ class Batcher:
 
     async def stop(self) -> None:
         """Answer what is waiting, then end."""
-        while self._jobs:
+        while self._task is not None and (self._jobs or self._busy):
             await asyncio.sleep(0.01)
         if self._task is not None:
             self._task.cancel()
@@ -74,6 +79,7 @@ class Batcher:
 
         Raises:
             Overloaded: where too many images are waiting; nothing is answered then.
+            BatchFailed: where a batch with some of them failed.
         """
         if self._waiting + len(images) > self._most:
             raise Overloaded(f"{self._waiting} images are waiting")
@@ -81,7 +87,11 @@ class Batcher:
         self._jobs.append(job)
         self._waiting += len(images)
         self._arrived.set()
-        return await job.future
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            self._drop(job)
+            raise
 
     async def in_thread(self, work: Callable[[], Any]) -> Any:
         """Run something between two batches, where nothing else touches the engine."""
@@ -98,11 +108,19 @@ class Batcher:
                     await asyncio.wait_for(self._arrived.wait(), left)
                 except TimeoutError:
                     break
+            self._busy = True
             await self._batch(self._next())
+            self._busy = False
             if not self._jobs:
                 self._arrived.clear()
             else:
                 self._arrived.set()
+
+    def _drop(self, job: _Job) -> None:
+        """Leave out what is left of a request that cannot be answered as a whole any more."""
+        if job in self._jobs:
+            self._jobs.remove(job)
+            self._waiting -= len(job.images) - job.begun
 
     def _next(self) -> list[tuple[_Job, slice]]:
         """The next images in order of arrival, as many as one batch holds."""
@@ -120,13 +138,13 @@ class Batcher:
 
     async def _batch(self, taken: list[tuple[_Job, slice]]) -> None:
         """Answer a batch, and hand every request its part."""
-        images = np.concatenate([job.images[rows] for job, rows in taken])
-        names = [job.name for job, rows in taken for _ in range(rows.stop - rows.start)]
-        probs = None
-        if taken[0][0].probs is not None:
-            probs = np.concatenate([job.probs[rows] for job, rows in taken if job.probs is not None])
 
         def work() -> Answers:
+            images = np.concatenate([job.images[rows] for job, rows in taken])
+            names = [job.name for job, rows in taken for _ in range(rows.stop - rows.start)]
+            probs = None
+            if taken[0][0].probs is not None:
+                probs = np.concatenate([job.probs[rows] for job, rows in taken if job.probs is not None])
             started = time.perf_counter()
             answers = self._engine.answer(images, names, probs=probs)
             self._after(names, answers, time.perf_counter() - started)
@@ -135,9 +153,11 @@ class Batcher:
         try:
             answers = await self.in_thread(work)
         except Exception as error:  # whoever waits is told; the service goes on with the next batch
+            failed = BatchFailed(f"a batch failed: {type(error).__name__}: {str(error)[:200]}")
             for job, _ in taken:
                 if not job.future.done():
-                    job.future.set_exception(RuntimeError(f"the batch failed: {type(error).__name__}"))
+                    job.future.set_exception(failed)
+                self._drop(job)
             return
         place = 0
         for job, rows in taken:

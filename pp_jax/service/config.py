@@ -1,11 +1,14 @@
 """The service's options: one TOML file, every one of them also on the command line."""
 
 import dataclasses
+import string
 import tomllib
 import types
 import typing
 from pathlib import Path
 from typing import Any
+
+_NAME = frozenset(string.ascii_letters + string.digits + "-_")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Limits:
     """In one request."""
     waiting: int = 8192
     """That wait for their batch; more are refused with status 503."""
+    body_mib: int = 64
+    """Mebibytes of one request, at most, whatever images it holds."""
+    accounts: int = 10_000
+    """Accounts whose memories are in this process; those of the others wait in the store."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +141,43 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"the configuration {path} cannot be read: {error}") from error
     return _section(Config, content, path, "")
+
+
+def check(config: Config) -> None:
+    """Refuse values that cannot be served.
+
+    Raises:
+        ValueError: for the first of them: its name, what it is, and what it must be.
+    """
+    model, policy, limits, batches = config.model, config.policy, config.limits, config.batches
+    if not 0 <= config.port <= 65535:
+        raise ValueError(f"port is {config.port}: must be from 0 (any) to 65535")
+    if not model.name or set(model.name) - _NAME:
+        raise ValueError(f"model.name is {model.name!r}: must be letters, digits, - and _, as it is part of addresses")
+    if model.upstream and not model.upstream.startswith(("http://", "https://")):
+        raise ValueError(f"model.upstream is {model.upstream!r}: must be http://host:port")
+    lowest: dict[str, tuple[float, float]] = {
+        "policy.queries": (policy.queries, 1),
+        "policy.accounts": (policy.accounts, 1),
+        "limits.total": (limits.total, 0),
+        "limits.rate": (limits.rate, 0),
+        "limits.everybody": (limits.everybody, 0),
+        "limits.everybody_rate": (limits.everybody_rate, 0),
+        "limits.window_s": (limits.window_s, 1),
+        "limits.request": (limits.request, 1),
+        "limits.waiting": (limits.waiting, limits.request),
+        "limits.body_mib": (limits.body_mib, 1),
+        "limits.accounts": (limits.accounts, 1),
+        "batches.wait_ms": (batches.wait_ms, 0),
+        "model.upstream_timeout_s": (model.upstream_timeout_s, 0.001),
+        "header_s": (config.header_s, 0.001),
+        "body_s": (config.body_s, 0.001),
+        "connections": (config.connections, 1),
+    }
+    for name, (value, low) in lowest.items():
+        if not value >= low:
+            because = ", the images of one request" if name == "limits.waiting" else ""
+            raise ValueError(f"{name} is {value:g}: must be at least {low:g}{because}")
 
 
 def _section(kind: type, content: dict[str, Any], path: Path, prefix: str) -> Any:

@@ -106,6 +106,10 @@ class Engine:
         """Remember this of an account."""
         self._accounts[name] = state
 
+    def forget(self, name: str) -> None:
+        """Remember nothing of an account."""
+        self._accounts.pop(name, None)
+
     def _run(self, images: np.ndarray, names: Sequence[str | None], probs: np.ndarray | None) -> Answers:
         count = len(images)
         size = next(size for size in self.sizes if size >= count)
@@ -113,8 +117,7 @@ class Engine:
         places = np.zeros(size, np.int32)
         places[:count] = [who.index(name) for name in names]
         states = [self.state(name) for name in who]
-        states += [self._fresh] * (size - len(states))
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+        stacked = jax.tree.map(lambda fresh, *own: _column(fresh, own, size), self._fresh, *states)
         padded = np.zeros((size, *self._shape), np.float32)
         padded[:count] = images
         given = None
@@ -129,6 +132,15 @@ class Engine:
             if name is not None:
                 self._accounts[name] = jax.tree.map(lambda leaf, place=place: leaf[place].copy(), host)
         return Answers(*(np.asarray(column)[:count] for column in found))
+
+
+def _column(fresh: np.ndarray, own: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """One leaf of so many accounts' memories, those that are not there fresh."""
+    column = np.empty((size, *np.shape(fresh)), np.asarray(fresh).dtype)
+    for place, leaf in enumerate(own):
+        column[place] = leaf
+    column[len(own) :] = fresh
+    return column
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -160,6 +172,5 @@ def _answered(
 
     order = jnp.arange(len(images))
     states, (scores, bands) = jax.lax.scan(step, states, (order, places, images, y, features))
-    chosen = jnp.zeros_like(bands) if policy.audit_only else bands
-    picked = jnp.take_along_axis(responses, chosen[:, None, None], axis=1)[:, 0]
+    picked = y if policy.audit_only else jnp.take_along_axis(responses, bands[:, None, None], axis=1)[:, 0]
     return (picked.astype(jnp.float32), y, scores, bands), states

@@ -71,12 +71,12 @@ class Keys:
         else:
             _LOG.info("%d keys read again from %s", len(self._known), self._path)
 
-    def _stamp(self) -> tuple[int, int] | None:
+    def _stamp(self) -> tuple[int, int, int] | None:
         try:
             stat = self._path.stat()
         except OSError:
             return None
-        return stat.st_mtime_ns, stat.st_size
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def read(path: Path) -> Mapping[str, Principal]:
@@ -111,6 +111,8 @@ def _principal(name: str, entry: Any, path: Path) -> tuple[Principal, str]:
             raise ValueError(f"{path}: {name} has the unknown option {option!r}: must be one of {', '.join(_OPTIONS)}")
         if type(value) is not kind:
             raise ValueError(f"{path}: {option} of {name} must be {kind.__name__}, not {type(value).__name__}")
+    if not _plain(name):
+        raise ValueError(f"{path}: the name {name!r} must be letters, digits, - and _")
     hashed = entry.get("sha256", "")
     if len(hashed) != 64 or set(hashed) - set("0123456789abcdef"):
         raise ValueError(f"{path}: sha256 of {name} must be 64 hexadecimal digits, made with {_HINT}")
@@ -118,6 +120,11 @@ def _principal(name: str, entry: Any, path: Path) -> tuple[Principal, str]:
         raise ValueError(f"{path}: budget and rate of {name} must be at least 0")
     options = {option: value for option, value in entry.items() if option != "sha256"}
     return Principal(name, **options), hashed
+
+
+def _plain(name: str) -> bool:
+    """Whether an account may have this name."""
+    return name.isascii() and name.replace("-", "").replace("_", "").isalnum()
 
 
 def digest(key: str) -> str:
@@ -131,7 +138,7 @@ def add(path: Path, principal: Principal) -> str:
     Raises:
         ValueError: for a name that is taken or no plain word, or a file that cannot be read.
     """
-    if not principal.name.isascii() or not principal.name.replace("-", "").replace("_", "").isalnum():
+    if not _plain(principal.name):
         raise ValueError(f"the name {principal.name!r} must be letters, digits, - and _")
     if path.exists() and any(known.name == principal.name for known in read(path).values()):
         raise ValueError(

@@ -9,7 +9,7 @@ import dataclasses
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +36,25 @@ class Limits:
     window_s: int = 3600
 
 
+class StoreError(RuntimeError):
+    """The store did not do what it was asked; nothing was charged, or it is not known whether it was."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Charged:
+    """Images that were granted.
+
+    Attributes:
+        name: the account.
+        images: how many.
+        window: in which they were charged.
+    """
+
+    name: str
+    images: int
+    window: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Refused:
     """Why images were not granted.
@@ -49,20 +68,38 @@ class Refused:
     retry_after: int | None
 
 
+def refusal(place: int, images: int, had: int, limit: int, left_s: int) -> Refused:
+    """Why images were not granted; of what other accounts have had it tells no number.
+
+    Args:
+        place: of the limit: the account's budget, everybody's, the account's rate, everybody's.
+        images: that were asked for.
+        had: images that count against the limit.
+        limit: the limit.
+        left_s: seconds until the next window.
+    """
+    per_window = place >= 2
+    wait = left_s if per_window and images <= limit else None
+    if place % 2:
+        return Refused(f"the service's {'rate' if per_window else 'budget'} does not allow {images} more images", wait)
+    left, what = max(0, limit - had), "rate" if per_window else "budget"
+    return Refused(f"{left} of the {limit} images of the account's {what} are left, and {images} were asked", wait)
+
+
 class Ledger(Protocol):
-    """Who has had how many images; shared by everything that answers."""
+    """Who has had how many images; shared by everything that answers. Every method may raise `StoreError`."""
 
-    def charge(self, name: str, images: int, limits: Limits) -> Refused | None:
-        """Charge images to an account, all or none; None when they were granted."""
+    def charge(self, name: str, images: int, limits: Limits) -> Charged | Refused:
+        """Charge images to an account, all or none."""
 
-    def refund(self, name: str, images: int, limits: Limits) -> None:
-        """Give back images of which nothing was answered."""
+    def refund(self, charged: Charged) -> None:
+        """Give back images of which nothing was answered, in the window in which they were charged."""
 
     def spent(self, name: str) -> int:
         """Images that an account has had, in all."""
 
-    def keep(self, name: str, state: bytes) -> None:
-        """Keep what is remembered of an account."""
+    def keep(self, states: Mapping[str, bytes]) -> None:
+        """Keep what is remembered of accounts."""
 
     def kept(self, name: str) -> bytes | None:
         """What was kept of an account; None for nothing."""
@@ -96,53 +133,55 @@ class SQLiteLedger:
                 )
                 self._db.execute("CREATE TABLE IF NOT EXISTS pp_kept (name TEXT PRIMARY KEY, state BLOB NOT NULL)")
                 self._db.execute("CREATE TABLE IF NOT EXISTS pp_clock (only INTEGER PRIMARY KEY, latest REAL NOT NULL)")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, StoreError, OSError) as error:
             raise ValueError(f"the store {path} cannot be used ({error}): give another with --store") from error
 
-    def charge(self, name: str, images: int, limits: Limits) -> Refused | None:
+    def charge(self, name: str, images: int, limits: Limits) -> Charged | Refused:
         """Charge images to an account, all or none; see `Ledger`."""
         with self._transaction():
             now = self._now()
             window = int(now // limits.window_s)
             rows = [
-                (name, -1, limits.total, "the account's budget", None),
-                (EVERYBODY, -1, limits.everybody, "the service's budget", None),
-                (name, window, limits.rate, "the account's rate", limits.window_s),
-                (EVERYBODY, window, limits.everybody_rate, "the service's rate", limits.window_s),
+                (name, -1, limits.total),
+                (EVERYBODY, -1, limits.everybody),
+                (name, window, limits.rate),
+                (EVERYBODY, window, limits.everybody_rate),
             ]
-            for who, when, limit, what, length in rows:
+            for place, (who, when, limit) in enumerate(rows):
                 had = self._images(who, when)
                 if limit and had + images > limit:
-                    left = max(0, limit - had)
-                    wait = None if length is None or images > limit else int((window + 1) * length - now) + 1
-                    return Refused(f"{images} images asked, but {left} of {what} of {limit} are left", wait)
-            for who, when, _, _, _ in rows:
-                self._add(who, when, images)
+                    return refusal(place, images, had, limit, int((window + 1) * limits.window_s - now) + 1)
+            for who, when, _ in rows:
+                self._db.execute(
+                    "INSERT INTO pp_spent VALUES (?, ?, ?) "
+                    "ON CONFLICT (name, window) DO UPDATE SET images = images + ?",
+                    (who, when, images, images),
+                )
             # What is past is of no use any more.
             self._db.execute("DELETE FROM pp_spent WHERE window >= 0 AND window < ?", (window - 1,))
-        return None
+        return Charged(name, images, window)
 
-    def refund(self, name: str, images: int, limits: Limits) -> None:
+    def refund(self, charged: Charged) -> None:
         """Give back images of which nothing was answered."""
         with self._transaction():
-            window = int(self._now() // limits.window_s)
-            for who in (name, EVERYBODY):
-                for when in (-1, window):
-                    self._add(who, when, -images)
+            self._db.execute(
+                "UPDATE pp_spent SET images = MAX(images - ?, 0) WHERE name IN (?, ?) AND window IN (-1, ?)",
+                (charged.images, charged.name, EVERYBODY, charged.window),
+            )
 
     def spent(self, name: str) -> int:
         """Images that an account has had, in all."""
-        with self._lock:
+        with self._safely():
             return self._images(name, -1)
 
-    def keep(self, name: str, state: bytes) -> None:
-        """Keep what is remembered of an account."""
+    def keep(self, states: Mapping[str, bytes]) -> None:
+        """Keep what is remembered of accounts."""
         with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO pp_kept VALUES (?, ?)", (name, state))
+            self._db.executemany("INSERT OR REPLACE INTO pp_kept VALUES (?, ?)", list(states.items()))
 
     def kept(self, name: str) -> bytes | None:
         """What was kept of an account; None for nothing."""
-        with self._lock:
+        with self._safely():
             row = self._db.execute("SELECT state FROM pp_kept WHERE name = ?", (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
@@ -155,13 +194,6 @@ class SQLiteLedger:
         row = self._db.execute("SELECT images FROM pp_spent WHERE name = ? AND window = ?", (name, window)).fetchone()
         return 0 if row is None else int(row[0])
 
-    def _add(self, name: str, window: int, images: int) -> None:
-        self._db.execute(
-            "INSERT INTO pp_spent VALUES (?, ?, MAX(?, 0)) ON CONFLICT (name, window) "
-            "DO UPDATE SET images = MAX(images + ?, 0)",
-            (name, window, images, images),
-        )
-
     def _now(self) -> float:
         """The time, which never goes back."""
         row = self._db.execute("SELECT latest FROM pp_clock").fetchone()
@@ -170,13 +202,23 @@ class SQLiteLedger:
         return now
 
     @contextlib.contextmanager
+    def _safely(self) -> Iterator[None]:
+        """One thread at a time; what SQLite cannot do as a `StoreError`."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise StoreError(f"the store {self._path} failed: {error}") from error
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it or nothing."""
-        with self._lock:
+        with self._safely():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+                self._db.execute("COMMIT")
+            finally:
+                # Also where the commit failed, as on a full disk; a transaction left open would refuse all later ones.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")

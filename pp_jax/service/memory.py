@@ -1,19 +1,19 @@
 """What is remembered of an account as bytes and back, without pickle."""
 
-import io
-import zipfile
-import zlib
+import hashlib
 from typing import Any
 
 import jax
 import numpy as np
 
+_DIGEST = 16
+
 
 def packed(state: Any) -> bytes:
-    """The leaves of an account's memory as an .npz archive."""
-    file = io.BytesIO()
-    np.savez(file, *(np.asarray(leaf) for leaf in jax.tree.leaves(state)))
-    return file.getvalue()
+    """The leaves of an account's memory, behind a digest of their shapes, types and bytes."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    body = b"".join(leaf.tobytes() for leaf in leaves)
+    return _digest(leaves, body) + body
 
 
 def unpacked(data: bytes, like: Any) -> Any:
@@ -24,12 +24,17 @@ def unpacked(data: bytes, like: Any) -> Any:
         like: a fresh memory of the present detector.
     """
     leaves, structure = jax.tree.flatten(like)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            found = [archive[f"arr_{index}"] for index in range(len(archive.files))]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    body = data[_DIGEST:]
+    if len(body) != sum(leaf.nbytes for leaf in leaves) or data[:_DIGEST] != _digest(leaves, body):
         return None
-    wanted = [(np.shape(leaf), np.asarray(leaf).dtype) for leaf in leaves]
-    if [(leaf.shape, leaf.dtype) for leaf in found] != wanted:
-        return None
+    found, start = [], 0
+    for leaf in leaves:
+        found.append(np.frombuffer(body, leaf.dtype, leaf.size, start).reshape(leaf.shape).copy())
+        start += leaf.nbytes
     return jax.tree.unflatten(structure, found)
+
+
+def _digest(leaves: list[np.ndarray], body: bytes) -> bytes:
+    kinds = repr([(leaf.shape, leaf.dtype.str) for leaf in leaves])
+    return hashlib.blake2b(kinds.encode() + body, digest_size=_DIGEST).digest()

@@ -35,7 +35,7 @@ class Upstream:
         self._path = f"/v2/models/{model.name}/infer"
         self._ready = f"/v2/models/{model.name}/ready"
         limits = httpx.Limits(max_connections=16)
-        self._client = httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout_s, limits=limits)
+        self._client = httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout_s, limits=limits, trust_env=False)
 
     async def check(self) -> None:
         """Refuse a server that does not speak the protocol or does not know the model; find out how to send tensors.
@@ -79,11 +79,18 @@ class Upstream:
         import httpx
 
         body, headers = write_v2(self._pixels(images), self._model, binary=self._binary)
+        longest = len(images) * self._model.classes * 26 + (1 << 16)
         try:
-            response = await self._client.post(self._path, content=body, headers=headers)
+            async with self._client.stream("POST", self._path, content=body, headers=headers) as response:
+                content = bytearray()
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > longest:
+                        raise UpstreamError(f"its response has more than {longest} bytes")
             if response.status_code != 200:
-                raise UpstreamError(f"status {response.status_code}: {' '.join(response.text[:200].split())}")
-            probs = read_v2(response.content, response.headers.get(HEADER), self._model, len(images))
+                said = " ".join(content[:200].decode("utf-8", "replace").split())
+                raise UpstreamError(f"status {response.status_code}: {said}")
+            probs = read_v2(bytes(content), response.headers.get(HEADER), self._model, len(images))
         except (httpx.HTTPError, WireError) as error:
             raise UpstreamError(f"{type(error).__name__}: {error}") from error
         if (probs < 0).any() or (np.abs(probs.sum(axis=1) - 1) > 1e-3).any():

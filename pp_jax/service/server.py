@@ -7,11 +7,13 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import h11
 from uvicorn import Config as UvicornConfig
 from uvicorn import Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pp_jax.service import assembly
+from pp_jax.service import config as options
 from pp_jax.service.answering import Parts
 from pp_jax.service.app import application
 from pp_jax.service.config import Config
@@ -29,24 +31,28 @@ def serve(config: Config) -> None:
     """Serve until stopped by a signal.
 
     Raises:
-        ValueError: for options that cannot be served.
+        ValueError: for options that cannot be served, or a model that cannot be made ready.
         OSError: for a port or a folder that cannot be used.
     """
+    options.check(config)
     listener = _listen(config)
     lock = _alone(config)
+    if config.model.upstream:
+        # Before anything long; its connections belong to another event loop, so it is made anew.
+        asyncio.run(_check(_upstream(config, assembly.victim(config).model)))
     parts = assemble(config)
-    if parts.upstream is not None:
-        asyncio.run(_check(parts.upstream))
-        parts = assemble(config)
-    app = application(parts)
+    app = application(parts, failed=lambda: setattr(server, "should_exit", True))
     _LOG.info("serving %s on http://%s:%d, docs at /docs", parts.model.name, *listener.getsockname()[:2])
-    kind = type("Patient", (_Patient,), {"header_s": config.header_s})
-    options: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
+    kind = type("Patient", (_Patient,), {"header_s": config.header_s, "body_s": config.body_s})
+    fixed: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
     settings = UvicornConfig(
-        app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **options
+        app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **fixed
     )
-    Server(settings).run(sockets=[listener])
+    server = Server(settings)
+    server.run(sockets=[listener])
     lock.close()
+    if app.state.service.failure:
+        raise ValueError(app.state.service.failure)
 
 
 def assemble(config: Config) -> Parts:
@@ -64,16 +70,6 @@ def assemble(config: Config) -> Parts:
         assembly.look(served), served.params, policy, assembly.key_of(assembly.secret_bytes(config, "defense")),
         model.image_shape, model.classes, config.batches.sizes,
     )  # fmt: skip
-    upstream = None
-    if config.model.upstream:
-        names = config.model
-        there = Model(
-            names.upstream_model, model.image_shape, model.classes, names.upstream_input, names.upstream_output
-        )
-        upstream = Upstream(
-            names.upstream, there, timeout_s=names.upstream_timeout_s, datatype=names.upstream_datatype,
-            channels_first=names.upstream_channels_first,
-        )  # fmt: skip
     return Parts(
         model,
         engine,
@@ -83,12 +79,23 @@ def assemble(config: Config) -> Parts:
         assembly.secret_bytes(config, "challenges"),
         Lines(config.path("alerts.jsonl")),
         Lines(config.path("audit.jsonl")) if config.audit else None,
-        upstream,
+        _upstream(config, model) if config.model.upstream else None,
         config.batches.wait_ms / 1000,
         limits.waiting,
         config.body_s,
         config.policy.detector or "none",
+        limits.body_mib << 20,
+        limits.accounts,
     )
+
+
+def _upstream(config: Config, model: Model) -> Upstream:
+    names = config.model
+    there = Model(names.upstream_model, model.image_shape, model.classes, names.upstream_input, names.upstream_output)
+    return Upstream(
+        names.upstream, there, timeout_s=names.upstream_timeout_s, datatype=names.upstream_datatype,
+        channels_first=names.upstream_channels_first,
+    )  # fmt: skip
 
 
 def ledger(config: Config) -> Ledger:
@@ -96,23 +103,40 @@ def ledger(config: Config) -> Ledger:
     if config.store.startswith(("redis://", "rediss://", "unix://")):
         from pp_jax.service.redis_ledger import RedisLedger
 
-        return RedisLedger(config.store)
+        shared = RedisLedger(config.store)
+        shared.agree(assembly.secret_bytes(config, "fingerprint").hex())
+        return shared
     return SQLiteLedger(Path(config.store).expanduser() if config.store else config.path("ledger.sqlite"))
 
 
 class _Patient(H11Protocol):
-    """uvicorn's HTTP, with a bound on how long a client may take for the headers of its first request."""
+    """uvicorn's HTTP, with bounds on how long a client may take for the headers and for the body of each request."""
 
     header_s = 10.0
+    body_s = 30.0
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock."""
         super().connection_made(transport)
-        self.loop.call_later(self.header_s, self._close_if_silent)
+        self._stage: tuple[Any, int] | None = None
+        self._since = self.loop.time()
+        self._look()
 
-    def _close_if_silent(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+    def _look(self) -> None:
+        """Close a connection that is where it was for too long; look again soon."""
+        if self.transport.is_closing():
+            return
+        theirs, now = self.conn.their_state, self.loop.time()
+        begun = self.cycle is None or bool(self.conn.trailing_data[0])
+        stage = (theirs, id(self.cycle)) if theirs is h11.SEND_BODY or (theirs is h11.IDLE and begun) else None
+        if stage != self._stage:
+            self._stage, self._since = stage, now
+        # The application itself refuses a slow body in words, so this one is later.
+        bound = self.header_s if theirs is h11.IDLE else self.header_s + self.body_s
+        if stage is not None and now - self._since >= bound:
             self.transport.close()
+            return
+        self.loop.call_later(min(1.0, self.header_s / 4), self._look)
 
 
 def _listen(config: Config) -> socket.socket:
@@ -133,7 +157,8 @@ def _listen(config: Config) -> socket.socket:
 def _alone(config: Config) -> Any:
     """Hold the folder: two services in one would write over each other's logs."""
     folder = config.folder.expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    # For the owner's eyes: keys, budgets, logs.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = (folder / "service.lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,10 +1,12 @@
-"""The defender's page, and what the OpenAPI description says of bodies and errors."""
+"""The pages, one for the defender and one for clients, and what the OpenAPI description says of bodies and errors."""
 
 import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from fastapi import FastAPI
 
+from pp_jax.service.ledger import EVERYBODY
 from pp_jax.serving.wire import Model
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         415: "a compressed body",
         428: "work is asked for first",
         429: "a budget or rate is spent",
+        500: "the batch failed",
         502: "the model behind failed",
         503: "not ready, or too much is waiting",
     }.items()
@@ -31,7 +34,7 @@ _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{padding:.3rem .7rem;border-bottom:1px solid #8884;text-align:right}"
-    "th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}"
+    "th:first-child,td:first-child,.text{text-align:left}.wide{overflow-x:auto}"
 )
 
 
@@ -89,25 +92,67 @@ def page(service: "Service") -> str:
         f"<td>{int(np.sum(states[name].answered))}</td><td>{ledger.spent(name)}</td></tr>"
         for name in order[:200]
     )
-    images = service.metrics.images._value.get()
-    spent = service.metrics.l1._value.get()
+    images, spent = service.metrics.total("pp_images"), service.metrics.total("pp_l1")
     limits = parts.limits
     facts = {
         "model": f"{parts.model.name}, {parts.model.classes} classes, images {parts.model.image_shape}",
         "detector": parts.detector + (" (audit only: answers are true)" if engine.policy.audit_only else ""),
         "thresholds": ", ".join(f"{float(t):.4g}" for t in np.asarray(engine.policy.thresholds)) or "none",
         "images answered since the start": f"{images:.0f}",
-        "of all accounts, in all": f"{ledger.spent('*')} of {limits.everybody or 'no limit'}",
+        "of all accounts, in all": f"{ledger.spent(EVERYBODY)} of {limits.everybody or 'no limit'}",
         "mean L1 distance": f"{spent / images:.4f}" if images else "–",
         "accounts remembered": str(len(states)),
     }
     lines = "".join(f"<tr><td>{name}</td><td>{html.escape(str(value))}</td></tr>" for name, value in facts.items())
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<meta http-equiv='refresh' content='10'><title>pp_jax service</title><style>{_STYLE}</style>"
-        f"<h1>Defended prediction service</h1><div class='wide'><table>{lines}</table></div>"
+    return _page(
+        "Defended prediction service",
+        f"<div class='wide'><table>{lines}</table></div>"
         f"<h2>Accounts, the most suspicious first</h2><div class='wide'><table><tr><th>account</th><th>score</th>"
-        f"<th>band</th><th>images watched</th><th>budget spent</th></tr>{rows}</table></div></html>"
+        f"<th>band</th><th>images watched</th><th>budget spent</th></tr>{rows}</table></div>",
+        "<meta http-equiv='refresh' content='10'>",
+    )
+
+
+def docs(description: dict[str, Any], model: Model) -> str:
+    """The addresses, from the OpenAPI description; needs nothing from elsewhere."""
+    rows = "".join(
+        f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td>"
+        f"<td class='text'>{html.escape(told.get('description', ''))}</td></tr>"
+        for path, methods in description["paths"].items()
+        for method, told in methods.items()
+    )
+    codes = "".join(
+        f"<tr><td>{code}</td><td class='text'>{html.escape(told['description'])}</td></tr>"
+        for code, told in RESPONSES.items()
+    )
+    return _page(
+        "Addresses of this service",
+        f"<p>Images of shape {model.image_shape} go in as <code>{html.escape(model.input)}</code>, posteriors over "
+        f"{model.classes} classes come out as <code>{html.escape(model.output)}</code>; they may be perturbed. Every "
+        "query needs the header <code>Authorization: Bearer KEY</code>. The whole description is "
+        "<a href='openapi.json'>openapi.json</a>.</p>"
+        f"<div class='wide'><table>{rows}</table></div><h2>What else a query may get</h2>"
+        f"<div class='wide'><table>{codes}</table></div>",
+    )
+
+
+def describe(app: FastAPI) -> None:
+    """Say in the OpenAPI description how keys are sent."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        description = plain()
+        description.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        return description
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _page(title: str, content: str, head: str = "") -> str:
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<link rel='icon' href='data:,'>{head}<title>{title}</title><style>{_STYLE}</style>"
+        f"<h1>{title}</h1>{content}</html>"
     )
 
 

@@ -2,7 +2,9 @@
 
 import datetime
 import json
+import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pp_jax.service.engine import Answers
 
 _SIZES = (1, 4, 16, 64, 256, 1024)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SCORES = (-10.0, -1.0, -0.1, 0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0)
 
 
 class Metrics:
@@ -23,7 +26,7 @@ class Metrics:
         own: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("pp_requests", "Requests by endpoint and status", ["endpoint", "status"], **own)
         self.images = Counter("pp_images", "Images answered", **own)
-        self.refused = Counter("pp_refused_images", "Images refused, by reason", ["reason"], **own)
+        self.refused = Counter("pp_refused", "Requests refused, by reason", ["reason"], **own)
         self.seconds = Histogram("pp_request_seconds", "Seconds from body to response", buckets=_SECONDS, **own)
         self.batch = Histogram("pp_batch_images", "Images in a batch", buckets=_SIZES, **own)
         self.compute = Histogram("pp_batch_seconds", "Seconds of a batch's program", buckets=_SECONDS, **own)
@@ -31,17 +34,32 @@ class Metrics:
         self.changed = Counter("pp_changed_labels", "Images whose top class was changed", **own)
         self.bands = Counter("pp_band_images", "Images answered, by band of their account", ["band"], **own)
         self.alerts = Counter("pp_alerts", "Times that an account rose to a higher band", ["band"], **own)
-        self.waiting = Gauge("pp_accounts", "Accounts of which something is remembered", **own)
+        self.scores = Histogram("pp_score", "Detector scores at each image", buckets=_SCORES, **own)
+        self.accounts = Gauge("pp_accounts", "Accounts of which something is remembered in memory", **own)
 
-    def batched(self, answers: Answers, seconds: float) -> None:
-        """Count a batch."""
-        self.batch.observe(len(answers.responses))
+    def batched(self, answers: Answers, watched: np.ndarray, seconds: float) -> None:
+        """Count a batch.
+
+        Args:
+            answers: what it came to.
+            watched: which images are defended, (B,); the others are the defender's own and only counted.
+            seconds: that it took.
+        """
+        self.batch.observe(len(watched))
         self.compute.observe(seconds)
-        self.images.inc(len(answers.responses))
-        self.l1.inc(float(np.abs(answers.responses - answers.probs).sum()))
-        self.changed.inc(int((answers.responses.argmax(axis=1) != answers.probs.argmax(axis=1)).sum()))
-        for band, count in zip(*np.unique(answers.bands, return_counts=True), strict=True):
+        self.images.inc(len(watched))
+        y, responses = answers.probs[watched], answers.responses[watched]
+        self.l1.inc(float(np.abs(responses - y).sum()))
+        self.changed.inc(int((responses.argmax(axis=1) != y.argmax(axis=1)).sum()))
+        for band, count in zip(*np.unique(answers.bands[watched], return_counts=True), strict=True):
             self.bands.labels(str(band)).inc(int(count))
+        for score in answers.scores[watched]:
+            if np.isfinite(score):
+                self.scores.observe(float(score))
+
+    def total(self, name: str) -> float:
+        """What a counter has come to."""
+        return self.registry.get_sample_value(f"{name}_total") or 0.0
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""
@@ -57,17 +75,22 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8")
+        # For the owner's eyes: clean posteriors may be in it.
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._lock = threading.Lock()
+        self._torn = False
         self.lost = 0
 
-    def write(self, **fields: Any) -> None:
-        """Append one object, with the time."""
+    def write(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Append objects, each with the time."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, **fields}, allow_nan=False) + "\n"
+        lines = [json.dumps({"time": now, **fields}, allow_nan=False) + "\n" for fields in objects]
         with self._lock:
+            text = ("\n" if self._torn else "") + "".join(lines)
             try:
-                self._file.write(line)
-                self._file.flush()
+                written = os.write(self._file, text.encode())
             except OSError:
-                self.lost += 1
+                self.lost += len(lines)
+                return
+            self._torn = written != len(text.encode())
+            self.lost += self._torn

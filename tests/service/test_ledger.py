@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from pp_jax.service.ledger import EVERYBODY, Limits, SQLiteLedger
+from pp_jax.service.ledger import EVERYBODY, Charged, Limits, Refused, SQLiteLedger
 
 
 class Clock:
@@ -23,21 +23,22 @@ class Clock:
 def test_a_budget_is_spent_to_the_image_and_no_further(tmp_path):
     ledger = SQLiteLedger(tmp_path / "l.sqlite")
     limits = Limits(total=10)
-    assert ledger.charge("a", 7, limits) is None
+    assert isinstance(ledger.charge("a", 7, limits), Charged)
     refused = ledger.charge("a", 4, limits)
     assert refused.retry_after is None
-    assert refused.reason == "4 images asked, but 3 of the account's budget of 10 are left"
-    assert ledger.charge("a", 3, limits) is None
+    assert refused.reason == "3 of the 10 images of the account's budget are left, and 4 were asked"
+    assert isinstance(ledger.charge("a", 3, limits), Charged)
     assert ledger.spent("a") == 10
-    assert ledger.charge("b", 10, limits) is None
+    assert isinstance(ledger.charge("b", 10, limits), Charged)
     assert ledger.spent(EVERYBODY) == 20
 
 
 def test_everybody_together_has_a_budget(tmp_path):
     ledger = SQLiteLedger(tmp_path / "l.sqlite")
     limits = Limits(everybody=10)
-    assert ledger.charge("a", 6, limits) is None
-    assert "the service's budget of 10" in ledger.charge("b", 5, limits).reason
+    assert isinstance(ledger.charge("a", 6, limits), Charged)
+    refused = ledger.charge("b", 5, limits)
+    assert refused.reason == "the service's budget does not allow 5 more images"  # not how many others have had
     assert ledger.spent("b") == 0
 
 
@@ -45,11 +46,11 @@ def test_a_rate_is_free_again_in_the_next_window_and_says_when(tmp_path):
     clock = Clock()
     ledger = SQLiteLedger(tmp_path / "l.sqlite", clock)
     limits = Limits(rate=5, window_s=60)
-    assert ledger.charge("a", 5, limits) is None
+    assert isinstance(ledger.charge("a", 5, limits), Charged)
     refused = ledger.charge("a", 1, limits)
     clock.now += refused.retry_after
     assert refused.retry_after <= 60
-    assert ledger.charge("a", 1, limits) is None
+    assert isinstance(ledger.charge("a", 1, limits), Charged)
     assert ledger.charge("a", 6, limits).retry_after is None  # more than any window has
 
 
@@ -57,28 +58,39 @@ def test_a_clock_that_goes_back_frees_nothing(tmp_path):
     clock = Clock()
     ledger = SQLiteLedger(tmp_path / "l.sqlite", clock)
     limits = Limits(rate=5, window_s=60)
-    assert ledger.charge("a", 5, limits) is None
+    assert isinstance(ledger.charge("a", 5, limits), Charged)
     clock.now -= 500
-    assert ledger.charge("a", 1, limits) is not None
+    assert isinstance(ledger.charge("a", 1, limits), Refused)
     ledger.close()
-    assert SQLiteLedger(tmp_path / "l.sqlite", clock).charge("a", 1, limits) is not None
+    assert isinstance(SQLiteLedger(tmp_path / "l.sqlite", clock).charge("a", 1, limits), Refused)
 
 
 def test_what_is_given_back_can_be_spent_and_never_more(tmp_path):
     ledger = SQLiteLedger(tmp_path / "l.sqlite")
     limits = Limits(total=10)
-    ledger.charge("a", 4, limits)
-    ledger.refund("a", 4, limits)
+    charged = ledger.charge("a", 4, limits)
+    ledger.refund(charged)
     assert (ledger.spent("a"), ledger.spent(EVERYBODY)) == (0, 0)
-    ledger.refund("a", 4, limits)
+    ledger.refund(charged)
     assert (ledger.spent("a"), ledger.spent(EVERYBODY)) == (0, 0)
+
+
+def test_what_is_given_back_later_is_given_back_to_its_own_window(tmp_path):
+    clock = Clock()
+    ledger = SQLiteLedger(tmp_path / "l.sqlite", clock)
+    limits = Limits(rate=5, window_s=60)
+    late = ledger.charge("a", 5, limits)
+    clock.now += 60
+    assert isinstance(ledger.charge("a", 5, limits), Charged)
+    ledger.refund(late)
+    assert isinstance(ledger.charge("a", 1, limits), Refused)
 
 
 def test_memories_are_kept(tmp_path):
     ledger = SQLiteLedger(tmp_path / "l.sqlite")
     assert ledger.kept("a") is None
-    ledger.keep("a", b"\x00one")
-    ledger.keep("a", b"\x00two")
+    ledger.keep({"a": b"\x00one", "b": b"b"})
+    ledger.keep({"a": b"\x00two"})
     ledger.close()
     assert SQLiteLedger(tmp_path / "l.sqlite").kept("a") == b"\x00two"
 
@@ -89,7 +101,7 @@ def test_threads_and_a_second_process_share_one_budget(tmp_path):
 
     def spend(ledger):
         for _ in range(20):
-            granted.append(ledger.charge("a", 3, limits) is None)
+            granted.append(isinstance(ledger.charge("a", 3, limits), Charged))
 
     threads = [threading.Thread(target=spend, args=(ledger,)) for ledger in ledgers for _ in range(2)]
     for thread in threads:
@@ -103,9 +115,9 @@ def test_threads_and_a_second_process_share_one_budget(tmp_path):
 _SPEND = """
 import sys
 from pathlib import Path
-from pp_jax.service.ledger import Limits, SQLiteLedger
+from pp_jax.service.ledger import Charged, Limits, SQLiteLedger
 ledger = SQLiteLedger(Path(sys.argv[1]))
-while ledger.charge("a", 1, Limits()) is None:
+while isinstance(ledger.charge("a", 1, Limits()), Charged):
     print("answered", flush=True)
 """
 
