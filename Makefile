@@ -15,7 +15,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAIN
 WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
-.PHONY: help demo data serve test test-slow test-exhaustive test-torch lint types wheel bench reference clean
+.PHONY: help demo data serve test test-slow test-peers test-exhaustive test-torch lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ test-slow: $(VENV)/test  ## the tests that take longer
 test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compiled as users compile: a million posteriors, 224×224
 	XLA_FLAGS= $(PY) -m pytest $(WORKERS) -m exhaustive
 
+test-peers: $(VENV)/test  ## real servers, clients and attackers against the service, each in an environment of its own
+	$(PY) -m pytest -m peers tests/peers
+
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py tests/models/test_import_torch_checkpoints.py
 
@@ -59,7 +62,7 @@ reference: data  ## the README's full-size table (hours on 2 cores); notMNIST mu
 	$(PY) -m experiments.worst_case --attack.pool notmnist --attackers standard --seeds 0 1 2 --folder reference --runs $(RUNS)
 
 clean:  ## remove the environment, caches and builds; data and results stay
-	rm -rf $(VENV) .jax_cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers-* .jax_cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
