@@ -11,11 +11,20 @@ demo reference: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+# At least a file of every package; under 3 minutes on 2 cores. What is compiled, and the rest, `make test` tries.
+QUICK := README.md tests/test_import.py tests/test_pytree.py tests/data tests/geometry tests/results \
+  tests/attacks/test_collect.py tests/attacks/test_seeking.py tests/defenses/test_baselines.py tests/defenses/test_ood.py \
+  tests/evaluation/test_entries.py tests/evaluation/test_metrics.py tests/evaluation/test_report.py \
+  tests/experiments/test_tradeoff.py tests/gram/test_jacobian.py tests/gram/test_last_layer.py tests/models/test_network.py \
+  tests/models/test_torch_names.py tests/recovery/test_simple.py tests/recovery/test_selecting.py \
+  tests/serving/test_blackbox.py tests/serving/test_wire.py tests/detection/test_watching.py tests/detection/test_benign.py \
+  tests/service/test_keys.py tests/solvers/test_lp.py tests/solvers/test_objective.py tests/training/test_fitting.py \
+  tests/training/test_losses.py tests/training/test_privacy.py
 # A file of tests stays on one worker: what it compiles, it shares.
 WORKERS := -n 2 --dist loadfile
 DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.epochs 6 --folder demo
 
-.PHONY: help demo data serve test test-slow test-peers test-exhaustive test-torch lint types wheel bench reference clean
+.PHONY: help demo data serve test test-slow test-peers test-exhaustive test-torch test-quick test-newest test-oldest lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +53,16 @@ test-peers: $(VENV)/test  ## real servers, clients and attackers against the ser
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py tests/models/test_import_torch_checkpoints.py
 
+test-quick: $(VENV)/test  ## some of the tests, of every package
+	$(PY) -m pytest $(WORKERS) $(WARNINGS) $(QUICK)
+
+test-newest:  ## test-quick on the newest Python there is, with the newest versions that setup.cfg admits
+	$(MAKE) test-quick VENV=.venv-newest PYTHON="$$(.ci/newest-python)" CONSTRAINTS=
+
+# What is old warns of what is new beneath it; that is not ours to mend.
+test-oldest: build/oldest.txt  ## test-quick on Python 3.11, with the oldest versions that setup.cfg admits
+	$(MAKE) test-quick VENV=.venv-oldest PYTHON=python3.11 CONSTRAINTS=$< WARNINGS='-W default'
+
 lint: $(VENV)/dev  ## ruff: lint and format; import-linter: imports point one way
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -61,12 +80,24 @@ bench: $(VENV)/bench  ## benchmarks against PyTorch and against ourselves: a tab
 reference: data  ## the README's full-size table (hours on 2 cores); notMNIST must have been prepared
 	$(PY) -m experiments.worst_case --attack.pool notmnist --attackers standard --seeds 0 1 2 --folder reference --runs $(RUNS)
 
-clean:  ## remove the environment, caches and builds; data and results stay
-	rm -rf $(VENV) .venv-peers-* .jax_cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+build/oldest.txt: setup.cfg .ci/oldest
+	mkdir -p build
+	.ci/oldest > $@
+
+# Only what carries the mark of what made it goes: an environment of your own, given as VENV, stays, and so do build and
+# dist.
+clean:  ## remove the environments and the caches that these targets made; all else stays
+	@for made in "$(VENV)" .venv-newest .venv-oldest .venv-peers-*; do \
+	if test -e "$$made/made-by-make"; then rm -rf "$$made"; \
+	elif test -e "$$made"; then echo "left alone: $$made, which this Makefile did not make"; fi; done
+	@for cache in .pytest_cache .mypy_cache .ruff_cache; do test ! -e $$cache/CACHEDIR.TAG || rm -rf $$cache; done
+	@test ! -e pp_jax.egg-info/PKG-INFO || rm -rf pp_jax.egg-info
+	@if test -d .jax_cache; then find .jax_cache -maxdepth 1 -type f \( -name 'jit*-cache' -o -name 'jit*-atime' \) -delete; \
+	rmdir .jax_cache 2> /dev/null || echo "left alone: what else is in .jax_cache"; fi
 
 $(VENV)/base: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.12" % sys.version_info[:2])'
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	test -x $(PY) || { $(PYTHON) -m venv $(VENV) && touch $(VENV)/made-by-make; }
 	$(PIP) -e .
 	@touch $@
 

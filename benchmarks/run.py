@@ -109,6 +109,10 @@ def main(config: Config) -> int:
     """Measure, show, write; the number of benchmarks that could not run."""
     from pp_jax import _files
 
+    try:
+        _files.check_replaceable(config.out, mark=b'"holds": ')
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     _files.check_writable(config.out.absolute().parent)
     rows, failed = [], 0
     for name in config.only:
@@ -122,6 +126,8 @@ def main(config: Config) -> int:
             failed += 1
             print(f"{name} could not run: {error}", file=sys.stderr)
         print(f"{name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    if not rows:  # nothing to say: what is there stays
+        return failed
     _files.write_bytes(config.out, (json.dumps(rows, indent=1) + "\n").encode())
     if config.isolated:
         show(rows)

@@ -118,6 +118,10 @@ def main(config: Config) -> None:
 
     page = None if config.markdown is None else config.markdown.read_text()
     if config.read is None:
+        try:
+            _files.check_replaceable(config.out, mark=b'"pp-jax": ')
+        except ValueError as error:
+            sys.exit(f"error: {error}")
         _files.check_writable(config.out.absolute().parent)
         result = run(config.quick)
         _files.write_bytes(config.out, text(result).encode())

@@ -12,6 +12,7 @@ import dataclasses
 from typing import Any
 
 from experiments import common, presets, victims
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,7 @@ def run(config: Config) -> Any:
     return Table(f"Ablations of MAD, {report.title}", headings, lines, note)
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)

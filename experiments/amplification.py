@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import common, presets
+from pp_jax._command import command
 
 DEFENSES = (
     "MAD(epsilon=0.5)",
@@ -67,6 +68,7 @@ def run(config: Config) -> Any:
     return Table(f"Error amplification, {report.title}", headings, lines, note)
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)

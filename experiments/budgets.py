@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import common, presets
+from pp_jax._command import command
 
 DEFENSES = ("none", "MAD(epsilon=0.99)", "MAD(epsilon=0.99, keep_argmax=True)")
 
@@ -37,12 +38,14 @@ class Config(common.Options):
 
 def run(config: Config) -> tuple[Any, list[Path]]:
     """Compute what is missing; the table, and the paths of what was written."""
-    from pp_jax import plots
+    from pp_jax import _files, plots
     from pp_jax.evaluation import Attacker, AttackerSet, Learner
     from pp_jax.results.tables import Table, provenance, spread
 
     if not config.budgets:
         raise ValueError("budgets is empty: must hold at least one")
+    folder = config.runs / config.folder
+    _files.check_replaceable(folder / "budgets.md", folder / "budgets.png")
     rows, attackers = common.parsed(config.defense), common.attacker_set(config.attackers)
     if config.held_out:
         best = Attacker("plain, best epoch", learner=Learner(held_out=config.held_out))
@@ -70,7 +73,7 @@ def run(config: Config) -> tuple[Any, list[Path]]:
     note += provenance(record for report in reports.values() for row in report.rows for record in row.records)
     headings = ("defense, attacker", *(f"{budget} queries" for budget in config.budgets))
     texts = [[name, *(spread(values) for _, values in points)] for name, points in series.items()]
-    table, folder = Table(f"Accuracy against budget, {title}", headings, texts, note), config.runs / config.folder
+    table = Table(f"Accuracy against budget, {title}", headings, texts, note)
     return table, [table.write(folder / "budgets.md"), plots.save(figure, folder / "budgets.png")]
 
 
@@ -78,6 +81,7 @@ def _at(config: Config, budget: int) -> Config:
     return dataclasses.replace(config, attack=dataclasses.replace(config.attack, budget=budget))
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)

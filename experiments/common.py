@@ -5,19 +5,32 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from experiments import victims
 from experiments.victims import Augmentation, Model, VictimOptions
+from pp_jax._command import sentence
+from pp_jax._files import expanded
 
 PROBE = "font_letters"
 """A pool that is there on every machine, for the queries that tell an attacker what is answered truly."""
+
+UserPath = Annotated[
+    Path,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: expanded(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+"""A path on a command line; `~` is the home folder, also in `--runs=~/runs`, which shells leave as it is."""
 
 Batching = Literal["auto", "vmap", "chunk", "loop"]
 Equal = Literal["accuracy", "l1"]
@@ -62,7 +75,7 @@ class AttackOptions:
         """The file that attackers start from, where that is what `start` names."""
         if self.start is None:
             return None
-        path = Path(self.start).expanduser()
+        path = expanded(self.start)
         return path if path.suffix == ".safetensors" or path.is_file() else None
 
     def recipe(self) -> Any:
@@ -119,9 +132,9 @@ class Options:
     """Each repeats every attack with other queries, another surrogate and another key; the victim stays."""
     outliers: str | None = None
     """Images of another distribution that the defender owns, for defenses that need them; never the pool."""
-    runs: Path = Path("runs")
+    runs: UserPath = Path("runs")
     """Folder of all results."""
-    data_dir: Path | None = None
+    data_dir: UserPath | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
     machines: tyro.conf.OmitArgPrefixes[MachineOptions] = dataclasses.field(default_factory=MachineOptions)
 
@@ -255,15 +268,20 @@ def errors() -> Iterator[None]:
     """What went wrong as one line, and exit status 1; a stop by the keyboard as well."""
     try:
         yield
+    except BrokenPipeError:  # who reads the output has gone: `command` ends the script in silence
+        raise
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {re.sub(r'^.Errno [0-9]+. ', '', str(error))}")
+        sys.exit(f"error: {sentence(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the finished runs")
 
 
 def show(make: Callable[[], Any], path: Path) -> None:
     """Compute a table, write it and print it; what went wrong as one line."""
+    from pp_jax import _files
+
     with errors():
+        _files.check_replaceable(path)
         table = make()
         table.write(path)
     table.print()

@@ -20,6 +20,7 @@ from typing import Any
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 RATES = (0.01, 0.001)
 
@@ -75,7 +76,7 @@ def world(config: Config) -> World:
     import numpy as np
 
     from pp_jax import detection, training
-    from pp_jax._validate import name_of
+    from pp_jax._checks import name_of
     from pp_jax.data.drift import DRIFTS, drifted
     from pp_jax.detection import benign
 
@@ -313,6 +314,7 @@ def _informed(found: Mapping[str, Any], config: Config) -> tuple[Sequence[str], 
     return ("detector", "first attack, with", "detected %", "queries answered", "accuracy %"), rows
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

@@ -16,6 +16,7 @@ import tyro
 
 from experiments import common, plot
 from experiments.common import AttackOptions
+from pp_jax._command import command
 
 
 def rules(epsilon: float) -> list[Any]:
@@ -86,13 +87,16 @@ class Config(common.Options):
     """Where below `runs` the records and the table go."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
+    drawing = plot.Config(config.runs / config.folder)
     with common.errors():
+        plot.check(drawing)
         rows = [rule for epsilon in config.epsilons for rule in rules(epsilon)]
         config.evaluate(rows, common.attacker_set(config.attackers), config.folder)
-        paths = plot.draw(plot.Config(config.runs / config.folder))
+        paths = plot.draw(drawing)
     print(*paths, sep="\n")
 
 

@@ -15,18 +15,28 @@ from pathlib import Path
 import tyro
 
 from experiments import common
+from pp_jax._command import command
+
+OUTPUTS = ("tradeoff.png", "tradeoff.md", "report.html")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Which records, and where to."""
 
-    runs: Path = Path("runs/tradeoff")
+    runs: common.UserPath = Path("runs/tradeoff")
     """Folder of the records."""
-    out: Path | None = None
+    out: common.UserPath | None = None
     """Folder of the outputs; that of the records by default."""
     title: str = "Model stealing: what a defense costs and what it saves"
     """Heading of the report."""
+
+
+def check(config: Config) -> None:
+    """Refuse outputs that others wrote, before anything is computed."""
+    from pp_jax import _files
+
+    _files.check_replaceable(*((config.out or config.runs) / name for name in OUTPUTS))
 
 
 def draw(config: Config) -> tuple[Path, ...]:
@@ -35,6 +45,7 @@ def draw(config: Config) -> tuple[Path, ...]:
 
     from pp_jax import _files, plots, records, report
 
+    check(config)
     found = records.load_all(config.runs, kind="tradeoff")
     if not found:
         raise ValueError(
@@ -43,11 +54,14 @@ def draw(config: Config) -> tuple[Path, ...]:
         )
     out = config.out or config.runs
     rich.print(report.table(found))
-    figure = plots.save(plots.tradeoff(found), out / "tradeoff.png")
-    text = _files.write_bytes(out / "tradeoff.md", report.markdown(found).encode())
-    return figure, report.write(out / "report.html", found, title=config.title), text
+    figure = plots.save(plots.tradeoff(found), out / OUTPUTS[0])
+    text = _files.write_bytes(
+        out / OUTPUTS[1], f"{report.markdown(found)}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"]
+    )
+    return figure, report.write(out / OUTPUTS[2], found, title=config.title), text
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

@@ -21,6 +21,7 @@ import tyro
 from experiments import common
 from experiments.common import AttackOptions
 from experiments.victims import VictimOptions
+from pp_jax._command import command
 
 Name = Literal[
     "mnist",
@@ -159,7 +160,7 @@ def cli(config: type[Config], description: str | None) -> Config:
 class Listing:
     """Say what every preset needs and where it is looked for."""
 
-    data_dir: Path | None = None
+    data_dir: common.UserPath | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
     def rows(self) -> list[list[str]]:
@@ -172,6 +173,7 @@ class Listing:
         return rows
 
 
+@command()
 def main() -> None:
     """Command line."""
     listing = tyro.cli(Listing, description=__doc__)

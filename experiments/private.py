@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments import common, presets
 from experiments.victims import VictimOptions
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ def run(config: Config) -> Any:
     return Table(title, ("noise", "ε", "victim %", "attacker %"), lines, note)
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)

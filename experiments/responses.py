@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments import common, presets
+from pp_jax._command import command
 
 EPSILONS = (0.1, 0.2, 0.5, 0.9, 0.95, 0.99, 1.0, 1.5, 2.0)
 DEFENSES = (
@@ -190,6 +191,7 @@ def setting(config: Config) -> str:
     return f"{config.victim.dataset} ← {config.attack.pool}, {config.attack.model}, {queries}, seed {config.seeds[0]}"
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)
@@ -197,10 +199,13 @@ def main() -> None:
 
     folder = config.runs / config.folder
     with common.errors():
+        _files.check_replaceable(*(folder / name for name in ("responses.md", "angles.png", "entropy.png")))
         found = run(config)
         shown = tables(config, found)
         text = "\n".join(table.markdown() for table in shown)
-        paths = [_files.write_bytes(folder / "responses.md", text.encode())]
+        paths = [
+            _files.write_bytes(folder / "responses.md", f"{text}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"])
+        ]
         paths += [plots.save(figure, folder / name) for name, figure in figures(config, found).items()]
     for table in shown:
         table.print()

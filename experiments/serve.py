@@ -15,6 +15,7 @@ import tyro
 
 from experiments import common, victims
 from experiments.victims import VictimOptions
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Config:
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

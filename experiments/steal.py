@@ -14,6 +14,7 @@ import dataclasses
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Config(common.Options):
     """A member of the standard set by name, or yours, as in mine.py:MINE."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

@@ -13,6 +13,7 @@ import dataclasses
 from typing import Any
 
 from experiments import common, presets
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +97,7 @@ def run(config: Config) -> Any:
     return Table(title, ("attacker", *headings), [[name, *texts[name]] for name in chosen], note)
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = presets.cli(Config, __doc__)

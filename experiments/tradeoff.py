@@ -17,6 +17,7 @@ from typing import Any
 import tyro
 
 from experiments import common, plot
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +65,15 @@ class Config(common.Options):
     """Where below `runs` the records, the figure and the report go."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
+    drawing = plot.Config(config.runs / config.folder)
     with common.errors():
+        plot.check(drawing)
         config.evaluate(list(config.grid.defenses()), common.attacker_set(config.attackers), config.folder)
-        paths = plot.draw(plot.Config(config.runs / config.folder))
+        paths = plot.draw(drawing)
     print(*paths, f"{config.runs / config.folder}/*.json", sep="\n")
 
 

@@ -13,6 +13,7 @@ import tyro
 
 from experiments import common, victims
 from experiments.victims import VictimOptions
+from pp_jax._command import command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +21,13 @@ class Config:
     """Train a victim and keep it."""
 
     victim: tyro.conf.OmitArgPrefixes[VictimOptions] = dataclasses.field(default_factory=VictimOptions)
-    runs: Path = Path("runs")
+    runs: common.UserPath = Path("runs")
     """Folder of all results."""
-    data_dir: Path | None = None
+    data_dir: common.UserPath | None = None
     """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

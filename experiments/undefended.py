@@ -20,6 +20,7 @@ import tyro
 
 from experiments import common
 from experiments.presets import Name, presets
+from pp_jax._command import command
 
 Attack = Literal["knockoff", "adaptive", "jbda", "jb_self", "jb_topk"]
 HEADINGS: dict[Attack, str] = {
@@ -131,6 +132,7 @@ def run(config: Config) -> Any:
     return Table("Undefended victims", headings, rows, note)
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)

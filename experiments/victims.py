@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from pp_jax._files import expanded
+
 Model = Literal["lenet", "mlp", "vgg16_bn", "resnet18", "resnet34", "resnet50", "wrn_40_2"]
 Augmentation = Literal["none", "cifar", "imagenet"]
 
@@ -75,7 +77,7 @@ class VictimOptions:
     @property
     def weights_file(self) -> Path | None:
         """Where the weights are, if they are given."""
-        return None if self.weights is None else Path(self.weights).expanduser()
+        return None if self.weights is None else expanded(self.weights)
 
     def recipe(self) -> Any:
         """How the victim is trained."""

@@ -17,6 +17,7 @@ import dataclasses
 import tyro
 
 from experiments import common
+from pp_jax._command import command
 
 DEFENSES = (
     "none",
@@ -48,10 +49,15 @@ class Config(common.Options):
     """Where below `runs` the records, the table and the figure go."""
 
 
+@command()
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config, description=__doc__)
+    from pp_jax import _files
+    from pp_jax.evaluation.report import OUTPUTS
+
     with common.errors():
+        _files.check_replaceable(*(config.runs / config.folder / name for name in OUTPUTS))
         rows = common.parsed(config.defense)
         if config.published:
             given = {row.text() for row in rows}

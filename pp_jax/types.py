@@ -2,7 +2,7 @@
 
 Everything is written for one image and one posterior; batches are made by `jax.vmap` at the edges. A contract states
 its traits as attributes (`random`, `reads_image`, `keeps_argmax`, …): what holds of an object is read from it, never
-guessed from its class or from which other attributes it happens to have. `pp_jax._validate` checks that they are there.
+guessed from its class or from which other attributes it happens to have. `pp_jax._checks` checks that they are there.
 """
 
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable

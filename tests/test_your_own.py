@@ -42,6 +42,14 @@ def test_the_race_in_python_runs_as_it_stands(folder):
     assert len(list((folder / "runs" / "evaluation").glob("*.json"))) == 8
 
 
+def test_an_api_that_fails_once_is_paid_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block("run: paid.py"), "paid.py", "exec"), {"__name__": "paid"})
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("60 answered, 90 spent: ConnectionError: 429 too many requests (60 of 100 queries were")
+    assert last == "100 answered by 5 calls"
+
+
 def test_a_file_is_named_on_the_command_line(folder):
     entry = named.defense(f"{folder}/mine.py:Flatten(weight=0.9)")
     assert entry.text() == "flatten, weight = 0.9"

@@ -10,6 +10,7 @@ from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import OnlineTheft, online
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
 from pp_jax.attacks.seeking import Seeking
+from pp_jax.attacks.spending import QueriesFailed, QueriesStopped
 
 if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax.attacks.remote import RemoteAPI, RemoteError
@@ -22,6 +23,8 @@ __all__ = [
     "Knockoff",
     "Loss",
     "OnlineTheft",
+    "QueriesFailed",
+    "QueriesStopped",
     "RemoteAPI",
     "RemoteError",
     "Seeking",

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pp_jax._checks import check_count, check_random_key, check_rows
 from pp_jax.attacks import policy
 from pp_jax.attacks.rewards import Certainty, Diversity, Moments, Reward, no_moments, normalized_mean
 from pp_jax.training import Trainable, make_step, start
@@ -105,8 +106,7 @@ class AdaptiveKnockoff:
             raise ValueError("rewards must hold at least one reward, not ()")
         if self.thief is None and (needing := [reward for reward in self.rewards if reward.needs_thief]):
             raise ValueError(f"the reward {needing[0]} needs a thief to compare the answers with: thief=…, not None")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        check_count("batch_size", self.batch_size, low=1)
 
     def capacity(self, pool_size: int) -> float:
         """As many questions as there are images."""
@@ -114,6 +114,7 @@ class AdaptiveKnockoff:
 
     def init(self, key: jax.Array, pool: Any) -> AdaptiveState:
         """Draw the order of the images (N, H, W, C) within each class, the attacker, and the first batch."""
+        check_random_key(key)
         classes = np.asarray(self.classes)
         if len(pool) != len(classes):
             raise ValueError(f"classes must be as many as images: {len(classes)} and {len(pool)}")
@@ -140,6 +141,7 @@ class AdaptiveKnockoff:
         """Learn from the responses (b, K) to the first b images asked about."""
         if len(answers) == 0:
             return state
+        check_rows(answers)
         thief, guesses = self._train(state.thief, images[: len(answers)], answers)
         leaves = state.asking[: len(answers)]
         values, memories, moments = self._reward(state, _finite(answers), guesses)

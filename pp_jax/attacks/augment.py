@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._validate import check_count, check_range
+from pp_jax._checks import check_count, check_range
 from pp_jax.geometry.posteriors import log_posterior
 from pp_jax.pytree import pytree
 from pp_jax.types import LogitsFn, Params

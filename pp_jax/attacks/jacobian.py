@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import as_pixels, check_count, check_random_key, check_rows
 from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
 from pp_jax.training import Recipe, Trainable, fit
+from pp_jax.training.losses import supervised_by
 from pp_jax.types import LogitsFn
 
 SUBSTITUTE = Recipe(epochs=20, batch_size=64, learning_rate=0.1, momentum=0.9)
@@ -116,10 +117,12 @@ class JacobianAugmentation:
         Raises:
             ValueError: for a pool that does not hold as many images, or holds other than pixels.
         """
+        check_random_key(key)
+        pool = as_pixels(pool, "pool")
         if len(pool) < self.seed_size:
             raise ValueError(f"the pool must hold at least seed_size={self.seed_size} images, not {len(pool)}")
         seed_key, key = jax.random.split(key)
-        seeds = _pixels(pool[_draw(seed_key, len(pool), self.seed_size)])
+        seeds = _floating(pool[_draw(seed_key, len(pool), self.seed_size)])
         return JacobianState(key, 0, Round(self.seed_size, lambda: seeds), 0, (), ())
 
     def ask(self, state: JacobianState) -> np.ndarray:
@@ -128,6 +131,7 @@ class JacobianAugmentation:
 
     def tell(self, state: JacobianState, images: Any, answers: Any) -> JacobianState:
         """Add what was answered; after the last question of a round, begin the next."""
+        check_rows(answers)
         images, answers = np.asarray(images)[: len(answers)], np.asarray(answers)
         state = state._replace(
             position=state.position + len(answers),
@@ -151,7 +155,7 @@ class JacobianAugmentation:
     ) -> np.ndarray:
         """The questions of a round: train, draw, move."""
         train_key, draw_key = jax.random.split(key)
-        params = fit(train_key, self.network, images, answers, self.recipe)
+        params = fit(train_key, self.network, images, answers, self.recipe, loss=supervised_by(answers))
         drawn = _draw(draw_key, len(images), sources)
         return moved(self.move, self.network, params, images[drawn], answers[drawn], number, chunk_size=self.chunk_size)
 
@@ -191,20 +195,7 @@ def _draw(key: jax.Array, population: int, count: int) -> np.ndarray:
     return np.argsort(scores[:population], kind="stable")[:count]
 
 
-def _pixels(images: Any) -> np.ndarray:
-    """Images as float32 in [0, 1].
-
-    Raises:
-        ValueError: naming shape, dtype or range.
-    """
+def _floating(images: Any) -> np.ndarray:
+    """Pixels as float32 in [0, 1]."""
     images = np.asarray(images)
-    if images.ndim != 4:
-        raise ValueError(f"the pool must have shape (N, H, W, C), not (N, {', '.join(map(str, images.shape[1:]))})")
-    if images.dtype == np.uint8:
-        return images.astype(np.float32) / 255
-    if not jax.numpy.issubdtype(images.dtype, np.floating):
-        raise ValueError(f"the pool must be uint8 or floating point in [0, 1], not {images.dtype}")
-    images = images.astype(np.float32)
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise ValueError(f"the pool's pixels must be in [0, 1], not in [{images.min()}, {images.max()}]")
-    return images
+    return images.astype(np.float32) / 255 if images.dtype == np.uint8 else images.astype(np.float32)

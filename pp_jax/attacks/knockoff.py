@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pp_jax._checks import check_count, check_random_key
+
 
 class KnockoffState(NamedTuple):
     """The pool, the order in which it is asked about, and how far the attacker has come."""
@@ -30,8 +32,7 @@ class Knockoff:
 
     def __post_init__(self) -> None:
         """Check the batch size."""
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+        check_count("batch_size", self.batch_size, low=1)
 
     def capacity(self, pool_size: int) -> float:
         """As many questions as there are images."""
@@ -39,6 +40,7 @@ class Knockoff:
 
     def init(self, key: jax.Array, pool: Any) -> KnockoffState:
         """Draw the order of the pool, (N, H, W, C)."""
+        check_random_key(key)
         return KnockoffState(pool, np.asarray(jax.random.permutation(key, len(pool))), 0)
 
     def ask(self, state: KnockoffState) -> Any:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pp_jax._validate import check_images, images_outside, report_outside
+from pp_jax._checks import as_pixels, check_count, check_random_key
+from pp_jax.attacks.spending import keeping
 from pp_jax.gram.operator import LastLayer
 from pp_jax.serving.blackbox import BlackBox
 from pp_jax.solvers import objective
@@ -82,10 +83,16 @@ def online(
         ValueError: for a batch size below 1, images of a wrong rank, dtype or range, an unknown `sees`, a defense
             without a surrogate, a network of the attacker or proxy that is not the one whose weights the defense takes,
             a proxy that is missing or of no use, or a network with another number of classes than the victim.
+        QueriesFailed: a ValueError with `transfer` and `spent`, for what goes wrong on the way, such as responses that
+            are not finite. The black box is a local one, so that the same call makes the same queries again.
+        QueriesStopped: a KeyboardInterrupt with the same.
 
     Source: Orekondy et al. 2020, white-box evaluation.
     """
-    _check_images(images, batch_size)
+    check_random_key(key)
+    check_count("batch_size", batch_size, low=1)
+    # Inside the compiled step their values cannot be looked at.
+    images = as_pixels(images)
     _check_networks(thief, proxy, box, sees)
     thief_key, proxy_key = jax.random.split(key)
     shape = np.shape(images)[1:]
@@ -96,17 +103,48 @@ def online(
     learners = jax.tree.map(jnp.array, learners)
     _check_classes(thief, begin.params, images, box)
     run = _compiled(thief, proxy, optimizer, sees)
-    seen = []
-    for first in range(0, len(images), batch_size):
-        batch = images[first : first + batch_size]
-        learners, outcome = run(learners, box, batch)
-        seen.append(outcome)
-        if progress is not None:
-            progress(len(batch))
-    answers, probs, deviations = (np.concatenate(jax.device_get(parts)) for parts in zip(*seen, strict=True))
+    taken = _Taken(images, [])
+    with keeping(taken, None, resumable=False):
+        for first in range(0, len(images), batch_size):
+            batch = images[first : first + batch_size]
+            taken.spent += len(batch)
+            learners, outcome = run(learners, box, batch)
+            taken.seen.append(outcome)
+            if progress is not None:
+                progress(len(batch))
+        answers, probs, deviations = taken.fetched()
+        if broken := int((~np.isfinite(answers)).any(axis=1).sum()):
+            raise ValueError(f"the black box's answers must be finite: {broken} of {len(answers)} rows are not")
     return OnlineTheft(
         learners.thief[0], TransferSet(np.asarray(images), answers), Audit(jnp.asarray(probs)), deviations
     )
+
+
+@dataclasses.dataclass
+class _Taken:
+    """What a theft has so far: responses, posteriors and angles of every batch, still on the device."""
+
+    images: Any
+    seen: list[tuple[jax.Array, ...]]
+    spent: int = 0
+
+    @property
+    def budget(self) -> int:
+        """Queries in all."""
+        return len(self.images)
+
+    @property
+    def transfer(self) -> TransferSet:
+        """The queries up to the first response that is not finite."""
+        if not self.seen:
+            return TransferSet(np.asarray(self.images[:0]), np.empty((0, 0)))
+        answers, *_ = self.fetched()
+        whole = int(np.cumprod(np.isfinite(answers).all(axis=1)).sum())
+        return TransferSet(np.asarray(self.images[:whole]), answers[:whole])
+
+    def fetched(self) -> list[np.ndarray]:
+        """All three on the host."""
+        return [np.concatenate(jax.device_get(parts)) for parts in zip(*self.seen, strict=True)]
 
 
 @functools.lru_cache(maxsize=32)
@@ -142,15 +180,6 @@ def _deviation(probs: jax.Array, answer: jax.Array, logits: jax.Array) -> jax.Ar
     """Degrees between the last-layer gradients for the clean posterior and for the response."""
     p = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
     return objective.deviation(probs, answer, LastLayer(p))
-
-
-def _check_images(images: Any, batch_size: int) -> None:
-    """Refuse images that no black box answers; inside the compiled step their values cannot be looked at."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-    check_images(images)
-    outside = sum(int(images_outside(images[i : i + 1000])) for i in range(0, len(images), 1000))
-    report_outside(outside, len(images))
 
 
 def _check_networks(thief: Trainable, proxy: Trainable | None, box: BlackBox, sees: Sees) -> None:

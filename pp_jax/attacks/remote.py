@@ -1,14 +1,17 @@
 """A prediction API over HTTP, as an attacker (or an honest client) sees it: images in, responses out."""
 
+import email.utils
 import hashlib
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
+from pp_jax.serving.answers import PartlyAnswered
 from pp_jax.serving.wire import HEADER, Model, WireError, read_v2, write_v2
 
 _CHALLENGE, _SOLUTION = "X-Work-Challenge", "X-Work-Solution"
@@ -41,7 +44,7 @@ class RemoteAPI:
         transport: how it is sent, for tests: one of httpx's; its own by default.
 
     Raises:
-        ValueError: for a count below its bound.
+        ValueError: for a count below its bound, or an address that is none.
         RemoteError: at the first call, for a server that does not know the model or does not speak the protocol.
     """
 
@@ -61,6 +64,8 @@ class RemoteAPI:
         check_count("batch", batch, low=1)
         check_count("retries", retries, low=0)
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        if not re.fullmatch(r"https?://[^\s/\[\]:]+(:\d+)?(/\S*)?|https?://\[[0-9a-fA-F:]+\](:\d+)?(/\S*)?", url):
+            raise ValueError(f"url is {url!r}: must be http://host:port or https://host")
         self._client = httpx.Client(
             base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, transport=transport, trust_env=False
         )
@@ -83,64 +88,79 @@ class RemoteAPI:
         """Query images, (B, H, W, C), uint8 or floating point in [0, 1]; responses, (B, K) float32.
 
         Raises:
-            RemoteError: for a refusal, or a server that does not answer; what came of this call is lost.
+            RemoteError: for a refusal, or a server that does not answer.
+            PartlyAnswered: for the same after the first requests of a long batch were answered; it has these responses.
         """
         pictures = np.asarray(images)
         if pictures.dtype != np.uint8:
             pictures = pictures.astype(np.float32)
-        starts = range(0, len(pictures), self._batch)
-        return np.concatenate([self._asked(pictures[i : i + self._batch]) for i in starts])
+        if not len(pictures):
+            return np.zeros((0, self.model.classes), np.float32)
+        parts: list[np.ndarray] = []
+        for begin in range(0, len(pictures), self._batch):
+            try:
+                parts.append(self._asked(pictures[begin : begin + self._batch]))
+            except RemoteError as error:
+                if not parts:
+                    raise
+                raise PartlyAnswered(np.concatenate(parts), str(error)) from error
+        return np.concatenate(parts)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
     def _asked(self, images: np.ndarray) -> np.ndarray:
-        """One request, tried until it is answered or hopeless."""
+        """The responses to one request."""
         model = self.model
         body, headers = write_v2(images, model)
-        path = f"/v2/models/{self._name}/infer"
+        response = self._sent("POST", f"/v2/models/{self._name}/infer", body, headers)
+        try:
+            return read_v2(response.content, response.headers.get(HEADER), model, len(images))
+        except WireError as error:
+            raise RemoteError(f"{self._client.base_url} answered what cannot be read: {error}") from error
+
+    def _sent(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Any:
+        """The answer to one request, tried until it is answered or hopeless."""
+        url, lines = self._client.base_url, dict(headers or {})
         for tried in range(self._retries + 1):
             wait = min(2.0**tried / 2, self._patience)
             try:
-                response = self._client.post(path, content=body, headers=headers)
+                response = self._client.request(method, path, content=body, headers=lines)
             except httpx.HTTPError as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
                 if response.status_code == 200:
-                    try:
-                        return read_v2(response.content, response.headers.get(HEADER), model, len(images))
-                    except WireError as error:
-                        raise RemoteError(f"{self._client.base_url} answered what cannot be read: {error}") from error
+                    return response
                 reason = f"status {response.status_code}: {_message(response)}"
+                named = _named_wait(response)
                 if response.status_code == 428 and (puzzle := response.headers.get(_CHALLENGE)):
-                    headers = {**headers, _SOLUTION: solved(puzzle)}
+                    lines[_SOLUTION] = solved(puzzle)
                     wait = 0.0
                 elif response.status_code not in _AGAIN:
-                    raise RemoteError(f"{self._client.base_url} refused the queries: {reason}")
-                elif response.status_code == 429 and "retry-after" not in response.headers:
-                    raise RemoteError(f"{self._client.base_url} answers no more: {reason}")
-                elif (named := response.headers.get("retry-after", "")).isdigit():
-                    wait = float(named)
+                    raise RemoteError(f"{url} refused the queries: {reason}")
+                elif named is None and response.status_code == 429:
+                    raise RemoteError(f"{url} answers no more: {reason}")
+                elif named is not None:
+                    wait = named
             if wait > self._patience:
-                raise RemoteError(f"{self._client.base_url} asks to wait {wait:g} s, more than patience_s: {reason}")
+                raise RemoteError(f"{url} asks to wait {wait:g} s, more than patience_s: {reason}")
             if tried < self._retries and wait:
                 self._sleep(wait)
-        raise RemoteError(f"{self._client.base_url} did not answer in {self._retries + 1} tries: {reason}")
+        raise RemoteError(f"{url} did not answer in {self._retries + 1} tries: {reason}")
 
     def _described(self) -> Model:
         """The model as its server describes it."""
         path = f"/v2/models/{self._name}"
+        response = self._sent("GET", path)
         try:
-            response = self._client.get(path)
-            response.raise_for_status()
             told = response.json()
             (given,), (returned,) = told["inputs"], told["outputs"]
             height, width, channels = (int(size) for size in given["shape"][1:])
             return Model(
                 self._name, (height, width, channels), int(returned["shape"][-1]), given["name"], returned["name"]
             )
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise RemoteError(
                 f"{self._client.base_url}{path} does not describe a model of images as the Open Inference Protocol v2 "
                 f"does ({type(error).__name__}: {error})"
@@ -164,6 +184,18 @@ def solved(puzzle: str) -> str:
         if int.from_bytes(found.digest(), "big") >> shift == 0:
             return str(number)
         number += 1
+
+
+def _named_wait(response: Any) -> float | None:
+    """Seconds that a response asks to wait for, as a number or a date; None where it does not."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, date.timestamp() - time.time())
 
 
 def _message(response: Any) -> str:

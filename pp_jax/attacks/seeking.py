@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count, check_random_key
 from pp_jax.training import Recipe, fit
+from pp_jax.training.losses import supervised_by
 from pp_jax.training.predicting import predict
 
 
@@ -69,6 +70,7 @@ class Seeking:
 
     def init(self, key: jax.Array, pool: Any) -> SeekingState:
         """Draw the order of the first half."""
+        check_random_key(key)
         order_key, train_key = jax.random.split(key)
         return SeekingState(train_key, pool, np.asarray(jax.random.permutation(order_key, len(pool))))
 
@@ -87,7 +89,7 @@ class Seeking:
     def _by_certainty(self, state: SeekingState) -> np.ndarray:
         """What was queried, and then the rest of the pool by the substitute's largest probability."""
         images, answers = np.concatenate(state.images), np.concatenate(state.answers)
-        params = fit(state.key, self.network, images, answers, self.recipe)
+        params = fit(state.key, self.network, images, answers, self.recipe, loss=supervised_by(answers))
         queried, rest = state.order[: state.spent], np.sort(state.order[state.spent :])
         certainty = predict(self.network, params, state.pool[rest]).max(axis=1)
         return np.concatenate([queried, rest[np.argsort(-certainty, kind="stable")]])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pp_jax import _command
 from pp_jax.data.types import DataError
 
 _FORMATS = """PATH is a folder, a zip or tar archive (also .tar.gz, .tar.bz2, .tar.xz), or a file of: IDX files (MNIST
@@ -15,13 +16,16 @@ images, labels and class_names, or of x_train, y_train, x_test and y_test; table
 the forms of each set. The last line says what was left out of a set and why."""
 
 
+@_command.command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 with one line on standard error if not."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except BrokenPipeError:
+        raise
     except (DataError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left", file=sys.stderr)

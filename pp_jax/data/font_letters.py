@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pp_jax import _matplotlib
 from pp_jax.data.types import DataError, Raw, Track, silent
 
 LETTERS = tuple(string.ascii_uppercase + string.ascii_lowercase)
@@ -132,9 +133,7 @@ def _glyph(font: Path, letter: str) -> Image.Image:
 
 def _font_files() -> tuple[Path, ...]:
     """The files of the fonts, in a fixed order."""
-    import matplotlib
-
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    folder = Path(_matplotlib.load().get_data_path()) / "fonts" / "ttf"
     found = tuple(path for path in (folder / f"{font}.ttf" for font in FONTS) if path.is_file())
     if not found:
         raise DataError(f"{folder} holds none of the fonts that font_letters is rendered from: reinstall matplotlib")

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from pp_jax import _files
 from pp_jax.data import manifest
 from pp_jax.data.types import DataError
 
@@ -15,7 +16,7 @@ _WRITTEN = ("*.json", "*.labels.txt", "*.array_record-*", f"{manifest.DECODED}/*
 
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
     """The data directory: the one given, else $TFDS_DATA_DIR, else ~/tensorflow_datasets, as for TFDS."""
-    return Path(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().absolute()
+    return _files.expanded(given or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").absolute()
 
 
 def prepared(root: Path, name: str, version: str = "*") -> Path | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pp_jax import _files
 from pp_jax.data import catalog, checks, location, manifest, store
 from pp_jax.data.files import Files, open_files
 from pp_jax.data.spec import Spec
@@ -56,6 +57,7 @@ def prepare(
             Nothing is left behind then.
     """
     spec = name if isinstance(name, Spec) else catalog.find(name)
+    source = None if source is None else _files.expanded(source)
     _check_options(spec, source, size)
     root = location.data_dir(data_dir)
     location.make_writable(root)

@@ -96,7 +96,9 @@ def debian_package(package: str, installed: Path) -> Source:
 def run_quietly(command: tuple[str, ...], folder: Path, name: str, cure: str = "") -> None:
     """Run a command in `folder`; what it says is shown only if it fails."""
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S, check=False)
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=INSTALL_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SourceUnavailable(f"{name} did not finish ({error}){cure}") from error
     if done.returncode:

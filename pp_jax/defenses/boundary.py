@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from pp_jax._validate import check_range
+from pp_jax._checks import check_range
 from pp_jax.defenses.cards import Card, Strength
 from pp_jax.geometry import simplex
 from pp_jax.pytree import pytree

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from pp_jax._validate import check_defense, name_of, normalises, remembers
+from pp_jax._checks import check_defense, name_of, normalises, remembers
 from pp_jax.defenses.cards import Card, presumed
 from pp_jax.pytree import pytree
 from pp_jax.types import Defense, Query

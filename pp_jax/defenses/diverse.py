@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._validate import check_classes
+from pp_jax._checks import check_classes
 from pp_jax.defenses.cards import Card, Defender
 from pp_jax.defenses.surrogates import train_network
 from pp_jax.geometry import simplex

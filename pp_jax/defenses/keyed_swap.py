@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._validate import check_range
+from pp_jax._checks import check_random_key, check_range
 from pp_jax.defenses import ood
 from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.ood import Novelty
@@ -151,6 +151,7 @@ def random_partners(key: jax.Array, classes: int) -> jax.Array:
     Raises:
         ValueError: for fewer than two classes.
     """
+    check_random_key(key)
     if classes < 2:
         raise ValueError(f"classes must be at least 2, not {classes}")
     order = jax.random.permutation(key, classes)

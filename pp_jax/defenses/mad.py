@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import gram as grams
-from pp_jax._validate import check_solver
+from pp_jax._checks import check_solver
 from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.surrogates import RANDOM, Surrogate
 from pp_jax.geometry import simplex

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax._validate import check_classes, check_range
+from pp_jax._checks import check_classes, check_range
 from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.surrogates import train_network
 from pp_jax.geometry import simplex

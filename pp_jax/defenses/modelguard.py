@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
 from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.modelguard_lp import least_log_posterior
 from pp_jax.geometry import simplex

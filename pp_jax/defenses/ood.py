@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._checks import as_labels, as_pixels
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
 from pp_jax.types import Params
@@ -96,17 +97,25 @@ def fit(network: Any, params: Params, images: Any, labels: Any) -> Novelty:
         `COMPONENTS` columns, or half as many as there are images for it or pixels, so that something is left over.
 
     Raises:
-        ValueError: for labels that are not as many as the images, or a class that is missing.
+        ValueError: for pixels or labels out of range, labels that are not as many as the images, a class that is
+            missing, or parameters that are not finite.
     """
+    images, labels = as_pixels(images), as_labels(labels)
     if len(images) != len(labels) or len(images) < 4:
         raise ValueError(f"there must be as many labels as images, at least 4, not {len(labels)} and {len(images)}")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        raise ValueError("the victim's parameters must be finite, but hold NaN or infinity: train it again")
     each = jax.jit(jax.vmap(lambda image: (posterior(network, params, image), network.features(params, image))))
     probs, features = _in_parts(each, images)
     half, classes = len(images) // 2, probs.shape[1]
-    own, known = features[:half].astype(np.float64), np.asarray(labels)[:half]
+    labels = np.asarray(as_labels(labels, classes=classes))
+    own, known = features[:half].astype(np.float64), labels[:half]
     missing = sorted(set(range(classes)) - set(known.tolist()))
     if missing:
-        raise ValueError(f"every class must be among the first {half} images, but {missing} are not")
+        raise ValueError(
+            f"every class must be among the first {half} images, but {missing} are not; shuffle images and labels "
+            "together, or give more"
+        )
     means = np.stack([own[known == label].mean(axis=0) for label in range(classes)])
     whitening = _whitening(own - means[known])
     centre, components = _principal(images[:half][:PRINCIPAL_IMAGES])

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
 from pp_jax.defenses.cards import Defender, NetworkSettings
 from pp_jax.results.identity import describe
 from pp_jax.training import Recipe, fit

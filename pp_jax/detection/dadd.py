@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
 from pp_jax.types import LogitsFn, Params

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._validate import check_defense, name_of, remembers
+from pp_jax._checks import check_defense, name_of, remembers
 from pp_jax.defenses.cards import Card, Defender, Fitted, presumed
 from pp_jax.defenses.composition import Chain
 from pp_jax.defenses.resampled import Resampled

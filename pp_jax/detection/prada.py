@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from pp_jax._validate import check_count
+from pp_jax._checks import check_count
 from pp_jax.detection.shapiro import shapiro
 from pp_jax.detection.views import Pixels, View
 from pp_jax.detection.windows import Window, empty, push

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from pp_jax._validate import check_defense, remembers
+from pp_jax._checks import as_labels, check_alike, check_count, check_defense, check_posteriors, remembers
 from pp_jax.geometry.distance import L1
 from pp_jax.serving.perturbation import perturb, perturb_sequence
 from pp_jax.types import Defense, StatefulDefense
@@ -38,14 +39,21 @@ class Calibrated:
 
 def mean_l1(probs: jax.Array, answers: jax.Array) -> jax.Array:
     """(1/N) Σ_n ‖y_n − ỹ_n‖₁."""
+    check_alike(probs, answers, ("probs", "answers"))
     return jnp.mean(jax.vmap(L1())(probs, answers))
 
 
 def accuracy_loss(labels: Any) -> Cost:
-    """How much of the victim's accuracy on images with labels (N,) is lost, as a share in [−1, 1]."""
-    truth = jnp.asarray(labels)
+    """How much of the victim's accuracy on images with labels (N,) is lost, as a share in [−1, 1].
+
+    Raises:
+        ValueError: for labels that are no class indices; from the cost, for posteriors that are not as many.
+    """
+    known = as_labels(labels)
 
     def cost(probs: jax.Array, answers: jax.Array) -> jax.Array:
+        check_alike(probs, answers, ("probs", "answers"))
+        truth = jnp.asarray(as_labels(known, shape=np.shape(probs)[:1], classes=np.shape(probs)[1]))
         kept = [jnp.mean(jnp.argmax(p, axis=-1) == truth) for p in (probs, answers)]
         return kept[0] - kept[1]
 
@@ -95,7 +103,8 @@ def calibrate(
         raise ValueError(f"target must be at least 0, not {target}")
     if not low < high:
         raise ValueError(f"low must be below high, not {low} and {high}")
-    probs = jnp.asarray(probs)
+    check_count("steps", steps, low=0)
+    probs = jnp.asarray(check_posteriors(probs))
 
     def costs(strength: float) -> float:
         defense: Any = family(jnp.float32(strength))

@@ -18,6 +18,7 @@ from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.runs import Run, Setup
 from pp_jax.results import records
 from pp_jax.training import Sets, bytes_each, fit_many
+from pp_jax.training.losses import supervised_by
 
 Hear = Callable[[Run, float], None]
 """Is told which share of a run is done."""
@@ -178,5 +179,8 @@ def _fit_many(setup: Setup, part: Sequence[Any], hear: Hear) -> Any:
             hear(run, 0.2 + 0.8 * epoch / setup.recipe.epochs)
 
     keys = jax.numpy.stack([at.model_key for _, at, *_ in part])
-    targets = np.stack([np.asarray(targets.answers) for *_, targets in part])
-    return fit_many(keys, setup.network, Sets(images, rows, targets), setup.recipe, params=many, on_epoch=told)
+    answers = [np.asarray(targets.answers) for *_, targets in part]
+    targets, loss = np.stack(answers), supervised_by(np.concatenate(answers))
+    return fit_many(
+        keys, setup.network, Sets(images, rows, targets), setup.recipe, loss=loss, params=many, on_epoch=told
+    )

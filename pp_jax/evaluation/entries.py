@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pp_jax import _validate
+from pp_jax import _checks
 from pp_jax.defenses.cards import Card, Carded, Defender, Fitted, Strength
 from pp_jax.defenses.composition import Chain
 from pp_jax.results.identity import describe, digest
@@ -36,7 +36,7 @@ class Entry:
                 raise ValueError(
                     f"{type(defense).__name__} is ready: parameters {', '.join(parameters)} need the class"
                 )
-            _validate.check_defense(defense)
+            _checks.check_defense(defense)
         self.defense = defense
         kind = defense if isinstance(defense, type) else type(defense)
         self._given = label, exposed
@@ -100,7 +100,7 @@ class Entry:
             made = kind.fitted(defender, **self.parameters) if isinstance(kind, Fitted) else kind(**self.parameters)
         except TypeError as error:
             raise ValueError(f"{self!r} cannot be made: {error}") from error
-        _validate.check_defense(made)
+        _checks.check_defense(made)
         return made
 
     def identity(self) -> dict[str, Any]:

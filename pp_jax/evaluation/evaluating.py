@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import _validate
+from pp_jax import _checks, _files
+from pp_jax._checks import as_labels, check_count
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
 from pp_jax.evaluation import computing, metrics, runs
+from pp_jax.evaluation.answered import AnsweredNetwork
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equal, Equalized, check_amount, equalize
@@ -81,8 +83,12 @@ def evaluate(
         ValueError: before anything is computed, for objects that break a contract, sets of images that do not fit, or
             numbers out of range.
     """
-    folder = Path(runs_folder)
+    folder = _files.expanded(runs_folder)
     pool = pool if isinstance(pool, Images) else Images(np.asarray(pool), name="pool")
+    for seed in seeds:
+        check_count("each of seeds", seed, low=0)
+    check_count("budget", budget, low=0)
+    seeds, budget = [int(seed) for seed in seeds], int(budget)
     entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
@@ -157,7 +163,7 @@ def check(
     for attacker in members:
         if not isinstance(attacker, Attacker):
             raise ValueError(f"attackers has {attacker!r}: must be Attacker(…)")
-        _validate.check_recovery(attacker.recovery)
+        _checks.check_recovery(attacker.recovery)
         attacker.identity()
     names = [attacker.name for attacker in members]
     if taken := sorted({name for name in names if names.count(name) > 1}):
@@ -182,15 +188,35 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
     """
     if setup.test.labels is None or len(setup.test.labels) != len(setup.test.images):
         raise ValueError("test must have as many labels as images: Images(images, labels)")
+    as_labels(setup.test.labels, classes=setup.classes, name="test.labels")
     shape = np.shape(setup.test.images)[1:]
     if np.shape(setup.pool.images)[1:] != shape:
         raise ValueError(
             f"pool {setup.pool.name} has images {np.shape(setup.pool.images)[1:]}: must be {shape}, as those of "
             f"{setup.test.name}"
         )
+    _check_answered(setup)
     check_budget(setup.budget, setup.pool, attackers)
     for entry in entries:
         setup.victim_of(entry)
+
+
+def _check_answered(setup: Setup) -> None:
+    """Refuse images that a victim of recorded answers has no answers to, and attackers without a network of their own.
+
+    Raises:
+        ValueError: saying how many images are missing.
+    """
+    network = setup.victim.network
+    if not isinstance(network, AnsweredNetwork):
+        return
+    if setup.network is network:
+        raise ValueError("network must be given where the victim is recorded answers: the attacker's architecture")
+    for what, images in (("pool", setup.pool.images), ("test", setup.test.images)):
+        if missing := network.missing(setup.victim.params, images):
+            raise ValueError(
+                f"{what}: {missing} of {len(images)} images have no recorded answer: must be among those recorded"
+            )
 
 
 def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[Attacker]) -> None:

@@ -7,11 +7,10 @@ import difflib
 import hashlib
 import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pp_jax import defenses
+from pp_jax import _files, defenses
 from pp_jax.evaluation import attackers
 from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
@@ -67,7 +66,7 @@ def load(path: str) -> ModuleType:
     Raises:
         ValueError: for a file that is not there or does not import, with the reason.
     """
-    file = Path(path).expanduser().resolve()
+    file = _files.expanded(path).resolve()
     if not file.is_file():
         raise ValueError(f"{path} is no file: give a Python file, as in mine.py:Mine")
     name = f"{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"

@@ -15,6 +15,8 @@ from pp_jax.results.tables import Table, interval, page, provenance
 
 DOES_NOT_APPLY = "does not apply"
 L1_TOLERANCE = 0.05
+OUTPUTS = ("worst_case.md", "worst_case.png", "report.html")
+"""What a report is written to."""
 
 
 class Row(NamedTuple):
@@ -136,16 +138,23 @@ class Report:
         return plots.worst_case(rows, title=self.title, undefended=undefended, chance=self.rows[0].chance)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `worst_case.md`, `.png` and a self-contained `report.html`; their paths."""
+        """Write `worst_case.md`, `.png` and a self-contained `report.html`; their paths.
+
+        Raises:
+            ValueError: one of these is there and was not written by us; nothing is written then.
+        """
+        from pp_jax import _files
         from pp_jax.results import plots
 
+        folder = _files.expanded(folder)
+        _files.check_replaceable(*(folder / name for name in OUTPUTS))
         table, figure = self.table(), self.figure()
         note = provenance(record for row in self.rows for record in row.records)
         table = dataclasses.replace(table, note=f"{table.note} {note}")
         return [
-            table.write(folder / "worst_case.md"),
-            plots.save(figure, folder / "worst_case.png"),
-            page(folder / "report.html", table, plots.png(figure), lead=self.headline()),
+            table.write(folder / OUTPUTS[0]),
+            plots.save(figure, folder / OUTPUTS[1]),
+            page(folder / OUTPUTS[2], table, plots.png(figure), lead=self.headline()),
         ]
 
     def headline(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pp_jax._validate import remembers
+from pp_jax._checks import remembers
 from pp_jax.attacks.driver import collect
 from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import online
@@ -30,6 +30,7 @@ from pp_jax.results import records
 from pp_jax.results.identity import describe
 from pp_jax.serving.blackbox import BlackBox, Metered
 from pp_jax.training import Best, FirstClasses, Recipe, fit, fit_resumably
+from pp_jax.training.losses import supervised_by
 from pp_jax.training.predicting import predict
 from pp_jax.types import SurrogateDefense, TransferSet
 
@@ -319,7 +320,7 @@ def learn(
             best(state, loss)
         progress(state.epoch / recipe.epochs)
 
-    options: dict[str, Any] = {"params": setup.start, "on_epoch": told}
+    options: dict[str, Any] = {"params": setup.start, "on_epoch": told, "loss": supervised_by(answers)}
     if learner.loss is not None:
         most = recipe.epochs * len(targets.images)
         others = unqueried(jax.random.fold_in(at.attack_key, 3), setup.pool.images, targets.images, most=most)

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from pp_jax._checks import as_labels, as_pixels
+from pp_jax.evaluation.answered import AnsweredNetwork, table
 from pp_jax.results.identity import digest, tree_digest
+from pp_jax.serving.recorded import Recorded
 from pp_jax.training import Recipe
 
 
@@ -47,8 +50,22 @@ class Victim:
         """Check that images and labels belong together."""
         if (self.images is None) != (self.labels is None):
             raise ValueError("images and labels must be given both or neither")
-        if self.images is not None and len(self.images) != len(self.labels):
-            raise ValueError(f"images and labels must be as many: {len(self.images)} and {len(self.labels)}")
+        if self.images is not None:
+            _checked(self)
+
+    @classmethod
+    def recorded(cls, source: Any, *, name: str = "recorded") -> Victim:
+        """A victim of which nothing is known but what its API has answered; attackers need `network=` then.
+
+        Args:
+            source: as for `pp_jax.serving.Recorded`: a transfer set, a file, a folder. It must hold what is queried and
+                what everyone is judged on.
+            name: in tables.
+
+        Raises:
+            ValueError: for a source that holds no answers.
+        """
+        return cls(AnsweredNetwork(), table(Recorded(source)), name=name)
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
@@ -74,8 +91,22 @@ class Images:
     name: str = "images"
     class_names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Take lists as arrays and a column of labels as a row; refuse pixels and labels out of range."""
+        _checked(self)
+
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """Name, number and digest."""
         labels = None if self.labels is None else np.asarray(self.labels)
         return {"name": self.name, "count": len(self.images), "content": digest([np.asarray(self.images), labels])}
+
+
+def _checked(of: Victim | Images) -> None:
+    """Put images and labels in place that are arrays, of as many rows, within their range."""
+    object.__setattr__(of, "images", as_pixels(of.images))
+    if of.labels is None:
+        return
+    object.__setattr__(of, "labels", as_labels(of.labels))
+    if len(of.images) != len(of.labels):
+        raise ValueError(f"images and labels must be as many: {len(of.images)} and {len(of.labels)}")

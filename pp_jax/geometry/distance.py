@@ -141,6 +141,8 @@ def check_budget(epsilon: jax.Array | float, distance: Distance) -> None:
     Raises:
         ValueError: naming the value and the range.
     """
+    if epsilon is None or isinstance(epsilon, str | bytes):
+        raise ValueError(f"epsilon must be a number of at least 0, not {epsilon!r}")
     try:
         low, high = float(jnp.min(epsilon)), float(jnp.max(epsilon))
     except (jax.errors.ConcretizationTypeError, TypeError):

@@ -1,11 +1,11 @@
 """The probability simplex Δ^K: checks at the edge, and the feasibility step that ends every perturbing defense."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from pp_jax._validate import check_posteriors
+from pp_jax._checks import check_posteriors
 
 if TYPE_CHECKING:
     from pp_jax.geometry.distance import Distance
@@ -27,7 +27,7 @@ def working(probs: jax.Array) -> jax.Array:
     return wide / jnp.sum(wide, axis=-1, keepdims=True)
 
 
-def check(probs: jax.Array) -> None:
+def check(probs: Any) -> None:
     """Refuse posteriors that are not on the simplex.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax import models
+from pp_jax import _command, _files, models
 from pp_jax.models import torch_file, torch_names, torch_wrapped
 from pp_jax.results import checkpoints
 
@@ -29,13 +29,16 @@ run. torchvision's weights for ImageNet take --mean 0.485 0.456 0.406 --std 0.22
 _HIDDEN = re.compile(r"\b(classifier\.3|linear1)\.weight$")
 
 
+@_command.command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 with one line on standard error if not."""
     options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         _import_torch(options)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -67,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _path(text: str) -> Path:
     """A path, ~ being the home folder."""
-    return Path(text).expanduser()
+    return _files.expanded(text)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -102,6 +105,7 @@ def _is_number(text: str) -> bool:
 
 def _import_torch(options: argparse.Namespace) -> None:
     """Convert a state dict and say what it was."""
+    _files.check_replaceable(options.out, mark=checkpoints.FORMAT.encode())
     state, settings = _fitted(options)
     build = _BUILDERS[options.model]
     kernel = torch_names.first_kernel(state, build(**settings))

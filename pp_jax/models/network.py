@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.errors import ScopeCollectionNotFound, ScopeParamNotFoundError, ScopeParamShapeError
 from jax.typing import ArrayLike
 
+from pp_jax._checks import check_random_key
 from pp_jax.gram.calls import Tap
 from pp_jax.models import taps
 from pp_jax.models.conv import for_many_kernels
@@ -66,8 +67,10 @@ class Network:
             `{"params": ...}`, and `"batch_stats"` where the module normalises over batches.
 
         Raises:
-            ValueError: if `image_shape` is not three positive sizes that the module accepts.
+            ValueError: for a seed in place of a key, or if `image_shape` is not three positive sizes that the module
+                accepts.
         """
+        check_random_key(key)
         if len(image_shape) != 3 or not all(size > 0 for size in image_shape):
             raise ValueError(f"image_shape={image_shape} must be three positive sizes (height, width, channels).")
         images = self._pixels(jnp.zeros((1, *image_shape)), rank=4)

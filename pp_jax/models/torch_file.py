@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pp_jax import _formats
+from pp_jax import _files, _formats
 from pp_jax.models import torch_container, torch_shards, torch_state
 from pp_jax.models.torch_pickle import Odd
 
@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str], *, key: str | None = None) -> dict[str, n
             without a `key`, or tensors that are no plain arrays of floats, integers or truth values.
         OSError: if the file cannot be opened.
     """
-    path = Path(path).expanduser()
+    path = _files.expanded(path)
     try:
         tensors: dict[str, np.ndarray] = {}
         for file in torch_shards.files(path):

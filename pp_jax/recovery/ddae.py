@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax._validate import check_answers
+from pp_jax._checks import as_pixels, check_answers, check_count, check_random_key
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs
 from pp_jax.recovery.autoencoder import learn
 from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.recovery.partial_bayes import has_something_to_recover, inverted
 from pp_jax.training import Recipe, Sets, fit_many
+from pp_jax.training.losses import supervised_by
 from pp_jax.training.predicting import predict
 from pp_jax.training.step import check_pairs
 from pp_jax.types import Defense, TransferSet
@@ -57,8 +58,9 @@ def ddae(
     Source: Chen et al., "D-DAE: defense-penetrating model extraction attacks", S&P 2023; sizes as in
         Tang et al., "ModelGuard", USENIX Security 2024.
     """
+    check_random_key(key)
     check_answers(answers)
-    check_answers(probs, images)
+    check_answers(probs, images, "probs")
     pairs.check_defense(defense, images)
     if np.shape(answers)[1] != np.shape(probs)[1] or len(probs) < 2:
         raise ValueError(f"probs must be (P, {np.shape(answers)[1]}) with P ≥ 2, not {np.shape(probs)}")
@@ -104,13 +106,13 @@ def ddae_plus(
 
     Source: Tang et al., "ModelGuard", USENIX Security 2024 (D-DAE+).
     """
+    check_random_key(key)
     check_answers(answers, images)
     centres = answers if centres is None else centres
-    check_answers(centres)
+    check_answers(centres, name="centres")
     if np.shape(centres) != np.shape(answers):
         raise ValueError(f"centres must be of the answers' shape {np.shape(answers)}, not {np.shape(centres)}")
-    if samples < 2:
-        raise ValueError(f"samples must be at least 2, not {samples}")
+    check_count("samples", samples, low=2)
     if not 0 < concentration < float("inf"):
         raise ValueError(f"concentration must be above 0 and finite, not {concentration}")
     draw_key, learn_key = jax.random.split(key)
@@ -150,6 +152,8 @@ def shadow_posteriors(
 
     Source: Chen et al., "D-DAE", S&P 2023.
     """
+    check_random_key(key)
+    queries = as_pixels(queries, "queries")
     check_pairs(images, targets)
     if count < 1 or len(images) < 2:
         raise ValueError(f"shadow models need at least 2 images and a count of at least 1, not {len(images)}, {count}")
@@ -157,7 +161,7 @@ def shadow_posteriors(
     order = jax.vmap(lambda k: jax.random.permutation(k, len(images)))(jax.random.split(half_key, count))
     rows = np.asarray(order)[:, : len(images) // 2]
     sets = Sets(images, rows, np.asarray(targets)[rows])
-    params = fit_many(jax.random.split(fit_key, count), network, sets, recipe)
+    params = fit_many(jax.random.split(fit_key, count), network, sets, recipe, loss=supervised_by(targets))
     each = (jax.tree.map(lambda leaf, t=t: leaf[t], params) for t in range(count))
     return np.concatenate([predict(network, one, queries) for one in each])
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pp_jax import _batching
-from pp_jax._validate import check_answers, name_of
+from pp_jax._checks import check_answers, name_of
 from pp_jax.defenses.grad2 import GRAD2
 from pp_jax.defenses.mad import MAD
 from pp_jax.geometry import simplex

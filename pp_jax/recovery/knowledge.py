@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from pp_jax._checks import check_random_key
 from pp_jax.types import TransferSet
 
 
@@ -34,5 +35,6 @@ class Knowledge:
 
 def keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The keys of a recovery: of its own draws, and of the surrogate that the attacker makes for itself."""
+    check_random_key(key)
     own, surrogate = jax.random.split(jax.random.fold_in(key, 2))
     return own, surrogate

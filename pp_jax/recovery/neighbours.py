@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
-from pp_jax._validate import check_images
+from pp_jax._checks import as_array, as_pixels, as_responses, as_transfer, check_count, check_random_key
 from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.geometry import simplex
 from pp_jax.recovery.knowledge import Knowledge, keys
@@ -67,7 +67,7 @@ def infer_readings(images: Any, readings: Any, *, neighbours: int = 8, floor: fl
     Source: this library. The greedy contraction is that of Keuper et al., "Efficient decomposition of image and mesh
         graphs by lifted multicuts", ICCV 2015, with signs.
     """
-    _check_readings(images, readings)
+    images, readings = _checked(images, readings)
     if len(images) < 2:
         raise ValueError(f"images must be at least 2 to have neighbours, not {len(images)}")
     if neighbours < 1:
@@ -128,12 +128,13 @@ def fit_between(
 
     Source: this library.
     """
-    _check_readings(images, readings)
+    check_random_key(key)
+    images, readings = _checked(images, readings)
     odds = _prior_odds(beliefs, len(images))
     if not 0 <= trust < float("inf"):
         raise ValueError(f"trust must be at least 0 and finite, not {trust}")
     if probe is not None:
-        _check_readings(*probe)
+        probe = _checked(*probe)
     init_key, order_key = jax.random.split(key)
     batch = min(recipe.batch_size, len(images))
     steps = len(images) // batch
@@ -175,7 +176,9 @@ def pairs_from_queries(key: jax.Array, api: API, images: Any, *, copies: int = 4
 
     Source: this library.
     """
-    check_images(images)
+    check_random_key(key)
+    images = as_pixels(images)
+    check_count("copies", copies, low=1)
     changed = np.repeat(np.asarray(images)[:, None], copies, axis=1)
     pixels = changed.reshape(len(changed), copies, -1)
     if not 2 <= copies <= pixels.shape[2]:
@@ -183,10 +186,9 @@ def pairs_from_queries(key: jax.Array, api: API, images: Any, *, copies: int = 4
     for row, own in zip(pixels, jax.random.split(key, len(pixels)), strict=True):
         each = np.arange(copies), np.asarray(jax.random.permutation(own, pixels.shape[2]))[:copies]
         row[each] = row[each] ^ 1 if row.dtype == np.uint8 else row[each] + np.where(row[each] < 0.5, 1, -1) / 255
-    responses = np.asarray(api(changed.reshape(-1, *changed.shape[2:])), np.float32)
-    simplex.check(jnp.asarray(responses))
-    if len(responses) != len(changed) * copies:
-        raise ValueError(f"the API must return {len(changed) * copies} responses, not {len(responses)}")
+    responses = as_responses(api(changed.reshape(-1, *changed.shape[2:])), len(changed) * copies)
+    simplex.check(responses)
+    responses = responses.astype(np.float32)
     logs = np.log(np.maximum(responses, _TINY)).reshape(len(changed), copies, -1)
     apart = np.abs(logs[:, :, None, :, None] - logs[:, None, :, None, :])
     exchanged = np.diagonal(apart, axis1=3, axis2=4).max(axis=3) > _EXCHANGED
@@ -311,13 +313,14 @@ def _epoch(step: Any, carry: Any, data: Any, order: np.ndarray, trust: float, ke
     return carry, float(np.mean(jax.device_get(losses)))
 
 
-def _check_readings(images: Any, readings: Any) -> None:
-    """Refuse images that are none, and readings that are not two posteriors for each."""
-    check_images(images)
+def _checked(images: Any, readings: Any) -> tuple[Any, Any]:
+    """Images and readings as arrays; refuses what are not images, and other than two posteriors for each."""
+    images, readings = as_pixels(images), as_array(readings, "readings")
     shape = np.shape(readings)
     if len(shape) != 3 or shape[:2] != (len(images), 2):
         raise ValueError(f"readings must be two posteriors an image, ({len(images)}, 2, K), not {shape}")
-    simplex.check(jnp.reshape(jnp.asarray(readings), (-1, shape[2])))
+    simplex.check(np.asarray(readings).reshape(-1, shape[2]))
+    return images, readings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,6 +345,7 @@ class Neighbours:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images with the posteriors that are believed, (n, K)."""
         own, _ = keys(key)
+        transfer = as_transfer(transfer)
         partners = np.asarray(knowledge.presumed.partners)
         readings = both_readings(transfer.answers, partners)
         probe = knowledge.probe

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pp_jax import _validate
+from pp_jax import _checks
 from pp_jax._batching import each
 from pp_jax.geometry import simplex
 from pp_jax.types import Defense, Query
@@ -47,9 +47,9 @@ def check_defense(defense: Any, images: Any) -> None:
     Raises:
         ValueError: naming the defense.
     """
-    _validate.check_defense(defense)
-    name = _validate.name_of(defense)
-    if _validate.remembers(defense):
+    _checks.check_defense(defense)
+    name = _checks.name_of(defense)
+    if _checks.remembers(defense):
         raise ValueError(f"{name} remembers its responses: pairs can only be made with a defense without memory")
     if defense.reads_image and images is None:
         raise ValueError(f"the responses of {name} depend on the image: images must be given, not None")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax._validate import check_answers
+from pp_jax._checks import check_answers, check_count, check_random_key
 from pp_jax.defenses.composition import Chain
 from pp_jax.geometry import simplex
 from pp_jax.recovery import pairs, table
@@ -63,9 +63,10 @@ def partial_bayes(
 
     Source: Tang et al., "ModelGuard", USENIX Security 2024 (the attack "Partial Bayes").
     """
+    check_random_key(key)
     check_answers(answers, images)
     centres = answers if centres is None else centres
-    check_answers(centres)
+    check_answers(centres, name="centres")
     _check_numbers(np.shape(answers), np.shape(centres), samples, concentration, radius)
     pairs.check_defense(defense, images)
     answers, centres = (simplex.working(a) for a in (answers, centres))
@@ -143,8 +144,7 @@ def _check_numbers(
     """Refuse centres of another shape and numbers out of range."""
     if centres != answers:
         raise ValueError(f"centres must be of the answers' shape {answers}, not {centres}")
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, not {samples}")
+    check_count("samples", samples, low=1)
     for name, value in (("concentration", concentration), ("radius", radius)):
         if not 0 < value < float("inf"):
             raise ValueError(f"{name} must be above 0 and finite, not {value}")

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pp_jax._checks import as_array, as_transfer, check_random_key, is_whole
 from pp_jax.recovery.knowledge import Knowledge
 from pp_jax.types import TransferSet
 
@@ -39,6 +40,9 @@ class HardLabel:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images with class indices, (n,)."""
         del key, knowledge
+        if np.ndim(transfer.answers) == 1 and is_whole(as_array(transfer.answers, "answers").dtype):
+            return transfer  # An API of labels answered.
+        transfer = as_transfer(transfer)
         return transfer._replace(answers=np.asarray(transfer.answers).argmax(axis=1))
 
 
@@ -70,6 +74,7 @@ class MostConfident:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images that are kept, with class indices."""
         del key, knowledge
+        transfer = as_transfer(transfer)
         rows = most_certain(transfer.answers, share=self.share)
         return TransferSet(transfer.images[rows], np.asarray(transfer.answers).argmax(axis=1)[rows])
 
@@ -99,6 +104,7 @@ class AgreementFilter:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images that are kept, with their mean responses."""
         del key, knowledge
+        transfer = as_transfer(transfer)
         rows = most_certain(transfer.answers, share=self.share)
         return TransferSet(transfer.images[rows], transfer.answers[rows])
 
@@ -118,6 +124,8 @@ class ClassBalanced:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images that are kept, with their responses."""
         del knowledge
+        check_random_key(key)
+        transfer = as_transfer(transfer)
         answers = np.asarray(transfer.answers)
         classes = answers.argmax(axis=1)
         most = max(1, int(np.median(np.bincount(classes, minlength=answers.shape[1]))))

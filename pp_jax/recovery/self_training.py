@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from pp_jax._checks import as_transfer
 from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.training import fit
+from pp_jax.training.losses import supervised_by
 from pp_jax.training.predicting import predict
 from pp_jax.types import TransferSet
 
@@ -47,6 +49,7 @@ class SelfTraining:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images with the last targets, (n, K)."""
         own, _ = keys(key)
+        transfer = as_transfer(transfer)
         responses = np.asarray(transfer.answers)
         targets = responses
         for number in range(self.rounds):
@@ -75,6 +78,7 @@ class PairRelabelling:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images with the last targets, (n, K)."""
         own, _ = keys(key)
+        transfer = as_transfer(transfer)
         responses, pairs = np.asarray(transfer.answers), np.asarray(knowledge.presumed.partners)
         apart = pairs != np.arange(len(pairs))
         mass = np.where(apart, responses + responses[:, pairs], responses)
@@ -89,5 +93,5 @@ class PairRelabelling:
 
 def _learned(key: jax.Array, images: Any, targets: Any, knowledge: Knowledge) -> np.ndarray:
     """What a model trained on the targets predicts for the same images, (n, K)."""
-    params = fit(key, knowledge.network, images, targets, knowledge.recipe)
+    params = fit(key, knowledge.network, images, targets, knowledge.recipe, loss=supervised_by(targets))
     return predict(knowledge.network, params, images)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from pp_jax._validate import check_answers, check_images
+from pp_jax._checks import as_images, as_responses, check_answers, check_count, check_random_key
 from pp_jax.serving import perturbation
 from pp_jax.serving.blackbox import API
 from pp_jax.training.augmentation import Augmentation
@@ -84,15 +84,15 @@ def smoothing(key: jax.Array, api: API, *, copies: int = 3, augment: Augmentatio
         ValueError: for a number of copies below 1; when asked, for images of another rank or dtype, or if the API
             returns another number of responses than it was asked for.
     """
-    if copies < 1:
-        raise ValueError(f"copies must be at least 1, not {copies}")
+    check_random_key(key)
+    check_count("copies", copies, low=1)
 
     def ask(images: Any) -> np.ndarray:
-        check_images(images)
+        images = as_images(images)
         changed = np.asarray(_changed(key, jnp.asarray(images), copies, augment))
-        answers = np.asarray(api(changed.reshape(-1, *changed.shape[2:])))
-        if len(answers) != copies * len(images):
-            raise ValueError(f"the API must answer every copy: {copies * len(images)} asked, {len(answers)} answered")
+        answers = as_responses(api(changed.reshape(-1, *changed.shape[2:])), copies * len(images))
+        if answers.ndim != 2:
+            raise ValueError(f"the API must answer with posteriors (B, K) to be averaged, not labels {answers.shape}")
         return answers.reshape(len(images), copies, -1).mean(1)
 
     return ask

@@ -6,17 +6,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from pp_jax import _command, _files
 from pp_jax.results import records
 from pp_jax.results.records import exporting, showing
 
 
+@_command.command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 with one line on standard error if not."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing half-written is left", file=sys.stderr)
@@ -55,7 +59,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     """Print one record."""
-    wanted: Path = options.folder / options.name
+    wanted = _files.expanded(options.folder / options.name)
     if wanted.is_dir():
         wanted = _completed(wanted, "")
     elif not wanted.is_file():
@@ -68,6 +72,7 @@ def _show(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     """Write the table; 1 if damaged records are missing from it."""
     exporting.writer(options.out)  # a bad ending is told before thousands of records are read
+    _files.check_replaceable(options.out)
     whole, damaged = _read(options.folder, options.kind)
     if not whole:
         raise damaged[0]
@@ -78,6 +83,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _read(folder: Path, kind: str | None) -> tuple[list[records.Record], list[records.Damaged]]:
     """The whole records of a kind and all damaged ones, or a `ValueError` that says why there are none."""
+    folder = _files.expanded(folder)
     _check_folder(folder)
     found = list(records.scan(folder))
     damaged = [each for each in found if isinstance(each, records.Damaged)]

@@ -15,6 +15,8 @@ import numpy as np
 
 from pp_jax import _files, _formats
 
+FORMAT = "pp_jax.checkpoint/1"
+"""Which every file of ours has in its header."""
 # What both the file format and JAX know.
 _DTYPES = {
     "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
@@ -41,7 +43,7 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
       The path.
 
     Raises:
-      ValueError: a key, a leaf or the metadata has no place in the format.
+      ValueError: a key, a leaf or the metadata has no place in the format; a file that we did not write is there.
       OSError: the folder cannot be written or the disk is full; nothing half-written is left.
     """
     from safetensors.numpy import save as to_bytes
@@ -51,12 +53,12 @@ def save(path: str | os.PathLike[str], params: Mapping[str, Any], *, metadata: M
     leaves = dict(_leaves(params))
     arrays = {name: _array(name, leaf) for name, leaf in leaves.items() if not isinstance(leaf, Mapping)}
     header = {
-        "format": "pp_jax.checkpoint/1",
+        "format": FORMAT,
         "metadata": _metadata_json(metadata),
         "empty": json.dumps([name for name in leaves if name not in arrays]),
     }
     header["sha256"] = _checksum(arrays, header)
-    return _files.write_bytes(Path(path).expanduser(), to_bytes(arrays, metadata=header))
+    return _files.write_bytes(path, to_bytes(arrays, metadata=header), mark=FORMAT.encode())
 
 
 def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -73,7 +75,7 @@ def load(path: str | os.PathLike[str], *, like: Any = None) -> tuple[Any, dict[s
       ValueError: the file is damaged, no checkpoint (the message says what it is), or does not fit ``like``.
       OSError: the file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = _files.expanded(path)
     arrays, header = _read(path)
     _require(header.get("sha256") == _checksum(arrays, header), path, "must match its own SHA-256: it is damaged")
     leaves = {name: jnp.asarray(array) for name, array in arrays.items()}
@@ -151,7 +153,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise ValueError(f"checkpoint {path} must be a whole safetensors file: {needed}") from error
     # The reader has just checked that the header is there and is JSON.
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
-    written = header.get("format") == "pp_jax.checkpoint/1"
+    written = header.get("format") == FORMAT
     _require(written, path, f"must be written by pp_jax.checkpoints.save; {_IMPORT}")
     for name, view in tensors:
         _require(view["dtype"] in _DTYPES, path, f"holds {name} in {view['dtype']}, which pp_jax does not write")

@@ -125,7 +125,7 @@ def write(path: str | os.PathLike[str], records: Iterable[Record], *, title: str
       The path.
 
     Raises:
-      ValueError: there are no such records.
+      ValueError: there are no such records, or another program's file is there.
       OSError: the file cannot be written.
     """
     records = [record for record in records if record.kind == "tradeoff"]
@@ -141,7 +141,7 @@ def write(path: str | os.PathLike[str], records: Iterable[Record], *, title: str
         examples=_report_parts.examples(chosen),
         provenance=_report_parts.provenance(records),
     )
-    return _files.write_bytes(path, page.encode("utf-8"))
+    return _files.write_bytes(path, page.encode("utf-8"), mark=_files.MARKS[".html"])
 
 
 def _informed(row: Mapping[str, Any]) -> bool:

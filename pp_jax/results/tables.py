@@ -69,7 +69,7 @@ class Table:
         """Write the Markdown, atomically."""
         from pp_jax import _files
 
-        return _files.write_bytes(path, self.markdown().encode())
+        return _files.write_bytes(path, f"{self.markdown()}\n{_files.MARKDOWN}".encode(), mark=_files.MARKS[".md"])
 
 
 def page(path: Path, table: Table, figure: bytes, *, lead: str = "") -> Path:
@@ -79,11 +79,12 @@ def page(path: Path, table: Table, figure: bytes, *, lead: str = "") -> Path:
     picture = base64.b64encode(figure).decode()
     title, style = escape(table.title), escape(_STYLE)
     text = (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{title}</title>\n<style>{style}</style>\n'
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<meta name="generator" content="pp_jax">\n'
+        f"<title>{title}</title>\n<style>{style}</style>\n"
         f"<h1>{title}</h1>\n<p>{escape(lead)}</p>\n"
         f'<img alt="{title}" src="data:image/png;base64,{picture}">\n{table.html()}\n</html>\n'
     )
-    return _files.write_bytes(path, text.encode())
+    return _files.write_bytes(path, text.encode(), mark=_files.MARKS[".html"])
 
 
 def percent(values: Iterable[float | None]) -> str:

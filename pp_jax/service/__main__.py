@@ -10,12 +10,12 @@ Exit status 2: the options cannot be served, and one line says why.
 """
 
 import logging
-import re
 import sys
 from pathlib import Path
 
 import tyro
 
+from pp_jax import _command, _files
 from pp_jax.service import config as options
 from pp_jax.service.config import Config
 from pp_jax.service.keys import Principal, add
@@ -23,6 +23,7 @@ from pp_jax.service.keys import Principal, add
 EXAMPLE = Path(__file__).parent / "example.toml"
 
 
+@_command.command()
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -39,8 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: the service needs {error.name}: pip install 'pp-jax[serve]'", file=sys.stderr)
         return 2
     except (ValueError, OSError, ImportError) as error:
-        line = " ".join(re.sub(r"^.Errno [0-9]+. ", "", str(error)).split())
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {_command.sentence(error)}", file=sys.stderr)
         return 2
     print(__doc__, file=sys.stdout if command in ("-h", "--help") else sys.stderr)
     return 0 if command in ("-h", "--help") else 2
@@ -86,7 +86,7 @@ def _key(words: list[str]) -> int:
             budget: images in all.
             rate: images per window.
         """
-        print(add(keys.expanduser(), Principal(name, trusted, budget, rate)))
+        print(add(_files.expanded(keys), Principal(name, trusted, budget, rate)))
 
     tyro.cli(make, args=words, prog="python -m pp_jax.service key")
     return 0

@@ -101,8 +101,8 @@ class Service:
             if self.parts.upstream is not None:
                 await self.parts.upstream.check()
             await self.batcher.start()
-        except (ValueError, TypeError, RuntimeError) as error:
-            self.failure = f"the model cannot be made ready: {error}"
+        except Exception as error:  # whatever it is, a service that is never ready must end, and say why
+            self.failure = f"the model cannot be made ready: {error or type(error).__name__}"
             self._failed()
             return
         self.ready = True

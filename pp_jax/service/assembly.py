@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pp_jax import data, models
+from pp_jax import _files, data, models
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import Chain
 from pp_jax.detection import makers
@@ -79,7 +79,7 @@ def victim(config: Config) -> Victim:
                 "an upstream server needs --model.classes, --model.image-shape H W C and --model.upstream-model"
             )
         return Victim(None, None, _model(config, chosen.classes, chosen.image_shape))
-    path = chosen.weights.expanduser()
+    path = _files.expanded(chosen.weights)
     params, told = checkpoints.load(path)
     architecture = chosen.architecture or told.get("model") or told.get("victim", {}).get("model")
     if architecture not in _BUILDERS:
@@ -168,7 +168,7 @@ class _NoNetwork:
 
     @staticmethod
     def features(params: Params, image: jax.Array) -> jax.Array:
-        """Nothing, as one zero: rows of no numbers cannot be mapped in blocks."""
+        """No features; one zero, as programs of size zero cannot be mapped."""
         del params, image
         return jnp.zeros(1)
 

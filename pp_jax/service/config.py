@@ -8,6 +8,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from pp_jax import _files
+
 _NAME = frozenset(string.ascii_letters + string.digits + "-_")
 
 
@@ -127,7 +129,7 @@ class Config:
 
     def path(self, name: str) -> Path:
         """A file in the folder."""
-        return self.folder.expanduser() / name
+        return _files.expanded(self.folder) / name
 
 
 def load(path: Path) -> Config:
@@ -137,7 +139,7 @@ def load(path: Path) -> Config:
         ValueError: for a file that cannot be read, an option that there is not, or a value of another type.
     """
     try:
-        content = tomllib.loads(path.expanduser().read_text("utf-8"))
+        content = tomllib.loads(_files.expanded(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"the configuration {path} cannot be read: {error}") from error
     return _section(Config, content, path, "")

@@ -1,10 +1,11 @@
 """From options to a running server: parts, port, signals."""
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import socket
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import h11
@@ -12,6 +13,7 @@ from uvicorn import Config as UvicornConfig
 from uvicorn import Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from pp_jax import _files
 from pp_jax.service import assembly
 from pp_jax.service import config as options
 from pp_jax.service.answering import Parts
@@ -35,24 +37,22 @@ def serve(config: Config) -> None:
         OSError: for a port or a folder that cannot be used.
     """
     options.check(config)
-    listener = _listen(config)
-    lock = _alone(config)
-    if config.model.upstream:
-        # Before anything long; its connections belong to another event loop, so it is made anew.
-        asyncio.run(_check(_upstream(config, assembly.victim(config).model)))
-    parts = assemble(config)
-    app = application(parts, failed=lambda: setattr(server, "should_exit", True))
-    _LOG.info("serving %s on http://%s:%d, docs at /docs", parts.model.name, *listener.getsockname()[:2])
-    kind = type("Patient", (_Patient,), {"header_s": config.header_s, "body_s": config.body_s})
-    fixed: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
-    settings = UvicornConfig(
-        app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **fixed
-    )
-    server = Server(settings)
-    server.run(sockets=[listener])
-    lock.close()
-    if app.state.service.failure:
-        raise ValueError(app.state.service.failure)
+    with _listen(config) as listener, _alone(config):
+        if config.model.upstream:
+            # Before anything long; its connections belong to another event loop, so it is made anew.
+            asyncio.run(_check(_upstream(config, assembly.victim(config).model)))
+        parts = assemble(config)
+        app = application(parts, failed=lambda: setattr(server, "should_exit", True))
+        _LOG.info("serving %s on http://%s:%d, docs at /docs", parts.model.name, *listener.getsockname()[:2])
+        kind = type("Patient", (_Patient,), {"header_s": config.header_s, "body_s": config.body_s})
+        fixed: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
+        settings = UvicornConfig(
+            app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **fixed
+        )
+        server = Server(settings)
+        server.run(sockets=[listener])
+        if app.state.service.failure:
+            raise ValueError(app.state.service.failure)
 
 
 def assemble(config: Config) -> Parts:
@@ -62,7 +62,7 @@ def assemble(config: Config) -> Parts:
         ValueError: in one line, for whatever does not fit.
     """
     limits = config.limits
-    keys = Keys(config.keys.expanduser() if config.keys else config.path("keys.toml"))
+    keys = Keys(_files.expanded(config.keys) if config.keys else config.path("keys.toml"))
     served = assembly.victim(config)
     policy = assembly.policy(config, served)
     model = served.model
@@ -106,7 +106,7 @@ def ledger(config: Config) -> Ledger:
         shared = RedisLedger(config.store)
         shared.agree(assembly.secret_bytes(config, "fingerprint").hex())
         return shared
-    return SQLiteLedger(Path(config.store).expanduser() if config.store else config.path("ledger.sqlite"))
+    return SQLiteLedger(_files.expanded(config.store) if config.store else config.path("ledger.sqlite"))
 
 
 class _Patient(H11Protocol):
@@ -147,6 +147,7 @@ def _listen(config: Config) -> socket.socket:
     try:
         listener.bind((config.host, config.port))
     except OSError as error:
+        listener.close()
         raise OSError(
             error.errno, f"cannot listen on {config.host}:{config.port} ({error.strerror}): try --port"
         ) from error
@@ -154,17 +155,18 @@ def _listen(config: Config) -> socket.socket:
     return listener
 
 
-def _alone(config: Config) -> Any:
+@contextlib.contextmanager
+def _alone(config: Config) -> Iterator[None]:
     """Hold the folder: two services in one would write over each other's logs."""
-    folder = config.folder.expanduser()
+    folder = _files.expanded(config.folder)
     # For the owner's eyes: keys, budgets, logs.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = (folder / "service.lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ValueError(f"another service runs in {folder}: stop it, or give --folder") from error
-    return lock
+    with (folder / "service.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another service runs in {folder}: stop it, or give --folder") from error
+        yield
 
 
 async def _check(upstream: Upstream) -> None:

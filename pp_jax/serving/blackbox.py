@@ -6,11 +6,20 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from pp_jax import _batching, parallel
-from pp_jax._validate import check_defense, check_forgetful, check_images, check_key, name_of, remembers
+from pp_jax._checks import (
+    as_images,
+    check_count,
+    check_defense,
+    check_forgetful,
+    check_key,
+    check_random_key,
+    is_key,
+    name_of,
+    remembers,
+)
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.pytree import pytree
@@ -54,6 +63,10 @@ class BlackBox:
         """Check the defense and the mesh."""
         check_defense(self.defense)
         parallel.check_mesh(self.mesh)
+        if self.key is not None and not is_key(self.key):
+            check_random_key(self.key)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size, low=1)
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, Audit]:
         """Answer a batch of queries.
@@ -70,7 +83,7 @@ class BlackBox:
                 the simplex.
         """
         check_forgetful(self.defense)
-        check_images(images)
+        images = as_images(images)
         check_key(self.defense, self.key)
         if self.mesh is not None:
             (images,) = parallel.spread(self.mesh, images)
@@ -155,8 +168,7 @@ class Metered:
     """
 
     def __init__(self, api: API, budget: int) -> None:
-        if not isinstance(budget, int | np.integer) or budget < 1:
-            raise ValueError(f"the query budget must be a whole number of at least 1, not {budget!r}")
+        check_count("the query budget", budget, low=1)
         self._api = api
         self.budget = int(budget)
         self.spent = 0

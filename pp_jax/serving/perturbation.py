@@ -9,13 +9,14 @@ from jax.sharding import Mesh
 
 from pp_jax import parallel
 from pp_jax._batching import each
-from pp_jax._validate import (
+from pp_jax._checks import (
+    as_images,
+    as_posteriors,
+    check_count,
     check_defense,
     check_forgetful,
-    check_images,
     check_key,
     check_memory,
-    check_posteriors_form,
     check_response,
     images_outside,
     name_of,
@@ -67,7 +68,9 @@ def perturb(
     parallel.check_mesh(mesh)
     check_defense(defense)
     check_forgetful(defense)
-    _check_questions(defense, probs, images, key)
+    probs, images = _questions(defense, probs, images, key)
+    if batch_size is not None:
+        check_count("batch_size", batch_size, low=1)
     if mesh is not None:
         probs, images = parallel.spread(mesh, probs, images)
     answers, broken = answered(defense, jnp.asarray(probs), images, key, batch_size=batch_size, mesh=mesh)
@@ -165,7 +168,7 @@ def perturb_sequence(
     check_defense(defense)
     if not remembers(defense):
         raise ValueError(f"{name_of(defense)} has no memory: perturb answers for it")
-    _check_questions(defense, probs, images, key)
+    probs, images = _questions(defense, probs, images, key)
     answers, state, broken = _answered_in_order(defense, state, jnp.asarray(probs), jnp.asarray(images), key)
     if check:
         with contextlib.suppress(jax.errors.ConcretizationTypeError):
@@ -189,15 +192,13 @@ def _answered_in_order(
     return answers, state, look(defense, probs, images, answers)
 
 
-def _check_questions(
-    defense: Defense | StatefulDefense[Any], probs: jax.Array, images: jax.Array, key: jax.Array | None
-) -> None:
-    """Refuse what can be seen to be wrong without looking at values."""
-    check_images(images)
-    check_posteriors_form(probs)
+def _questions(defense: Defense | StatefulDefense[Any], probs: Any, images: Any, key: Any) -> tuple[Any, Any]:
+    """Posteriors and images as arrays; refuses what can be seen to be wrong without looking at values."""
+    probs, images = as_posteriors(probs), as_images(images)
     if len(probs) != len(images):
         raise ValueError(f"posteriors and images must be as many: {len(probs)} and {len(images)}")
     check_key(defense, key)
+    return probs, images
 
 
 def image_key(key: jax.Array, image: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from pp_jax import parallel
-from pp_jax._validate import check_defense, check_forgetful, check_images, check_key, check_posteriors_form
+from pp_jax._checks import as_array, as_images, as_posteriors, check_count, check_defense, check_forgetful, check_key
 from pp_jax.serving import blackbox, perturbation
 from pp_jax.serving.pipeline import Batch, batches, in_order, release
 from pp_jax.types import Audit, Defense
@@ -67,8 +67,8 @@ def perturb(
 
     def launch(batch: Batch) -> Any:
         probs, images = batch.arrays
-        _at(batch, check_posteriors_form, probs)
-        _at(batch, check_images, images)
+        _at(batch, as_posteriors, probs)
+        _at(batch, as_images, images)
         # Padding must not be what `check` complains about.
         probs[batch.rows :, 0] = 1
         # A response of another dtype than its posterior does not fit in the latter's place.
@@ -112,7 +112,7 @@ def ask(
 
     def launch(batch: Batch) -> Any:
         (images,) = batch.arrays
-        _at(batch, check_images, images)
+        _at(batch, as_images, images)
         return blackbox.answered(box, *_put(box.mesh, batch))
 
     def finish(batch: Batch, result: tuple[jax.Array, Audit, perturbation.Broken]) -> tuple[np.ndarray, Audit]:
@@ -121,7 +121,7 @@ def ask(
         return np.asarray(answers)[: batch.rows], jax.tree.map(lambda a: np.asarray(a)[: batch.rows], audit)
 
     pieces = [source] if hasattr(source, "shape") else source
-    return _run(launch, finish, ((_array(piece),) for piece in pieces), batch_size, prefetch)
+    return _run(launch, finish, ((as_array(piece, "images", lazy=True),) for piece in pieces), batch_size, prefetch)
 
 
 def write(answers: Iterable[np.ndarray], out: Any) -> None:
@@ -161,11 +161,10 @@ def _run(
 
 def _check_options(batch_size: int, prefetch: int, mesh: Mesh | None) -> None:
     """Refuse what could not run."""
-    if prefetch < 1:
-        raise ValueError(f"prefetch must be at least 1, not {prefetch}")
+    check_count("prefetch", prefetch, low=1)
     parallel.check_mesh(mesh)
     devices = 1 if mesh is None else mesh.shape[parallel.DATA]
-    if batch_size < 1 or batch_size % devices:
+    if isinstance(batch_size, bool) or batch_size < 1 or batch_size % devices:
         raise ValueError(
             f"batch_size must be a positive multiple of the devices that share it, {devices}, not {batch_size}"
         )
@@ -180,12 +179,7 @@ def _pairs(source: Any) -> Iterator[tuple[Any, ...]]:
     """The pairs of a source, which may be one pair itself."""
     one = isinstance(source, tuple) and len(source) == 2 and all(hasattr(part, "shape") for part in source)
     for probs, images in [source] if one else source:
-        yield _array(probs), _array(images)
-
-
-def _array(rows: Any) -> Any:
-    """What has a shape is left where it is, on the disk for example."""
-    return rows if hasattr(rows, "shape") else np.asarray(rows)
+        yield as_array(probs, "posteriors", lazy=True), as_array(images, "images", lazy=True)
 
 
 def _put(mesh: Mesh | None, batch: Batch) -> Iterable[jax.Array]:
@@ -193,7 +187,7 @@ def _put(mesh: Mesh | None, batch: Batch) -> Iterable[jax.Array]:
     return [jax.device_put(a) for a in batch.arrays] if mesh is None else parallel.spread(mesh, *batch.arrays)
 
 
-def _at(batch: Batch, check: Callable[..., None], *args: Any) -> None:
+def _at(batch: Batch, check: Callable[..., Any], *args: Any) -> None:
     """Run a check of a batch; its error says where in the stream."""
     try:
         check(*args)

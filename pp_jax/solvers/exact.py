@@ -198,7 +198,7 @@ def _bound(answer: jax.Array, cosine: jax.Array, feasible: FeasibleSet, gram: Gr
     u = gram.apply(answer) / jnp.where(fine, size_z, 1)
 
     # Tilt the separating normal r = a − f u by as much of u as makes it non-negative on the whole set.
-    least_a, least_u, least_r = jax.vmap(lambda c: c @ feasible.linear_max(-c))(jnp.stack([a, u, a - cosine * u]))
+    least_a, least_u, least_r = jax.vmap(lambda c: -feasible.linear_bound(-c))(jnp.stack([a, u, a - cosine * u]))
     tilt = jnp.maximum(-least_r, 0) / jnp.where(least_u > 0, least_u, 1)
     square = 1 - cosine**2
     along = (square + tilt * cosine) / jnp.sqrt(jnp.maximum(square + tilt**2, jnp.finfo(y.dtype).tiny))

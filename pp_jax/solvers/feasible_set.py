@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from pp_jax.geometry.distance import Norm
 from pp_jax.gram import Dense, Gram, LastLayer, as_operator
-from pp_jax.solvers.l2 import linear_max_l2, shrink_l2
-from pp_jax.solvers.lp import linear_max_l1, linear_max_l1_top
+from pp_jax.solvers.l2 import linear_bound_l2, linear_max_l2, shrink_l2
+from pp_jax.solvers.lp import linear_bound_l1_top, linear_max_l1, linear_max_l1_top
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,14 @@ class FeasibleSet:
         if self.keep_argmax:
             return linear_max_l1_top(self.y, c, self.epsilon, top=self.keep, steps=6 if coarse else None)
         return linear_max_l1(self.y, c, self.epsilon)
+
+    def linear_bound(self, c: jax.Array) -> jax.Array:
+        """An upper bound on ⟨z, c⟩ over the set, up to rounding the largest value, whatever `linear_max` finds."""
+        if self.norm == "l2":
+            return linear_bound_l2(self.y, c, self.epsilon, keep=self.keep)
+        if self.keep_argmax:
+            return linear_bound_l1_top(self.y, c, self.epsilon, top=self.keep)
+        return c @ linear_max_l1(self.y, c, self.epsilon)
 
     def reach(self, direction: jax.Array) -> jax.Array:
         """The largest κ ≥ 0 for which y + κ·direction is feasible; Σ direction = 0."""

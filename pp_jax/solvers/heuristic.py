@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from pp_jax._validate import check_oracle, name_of
+from pp_jax._checks import check_oracle, name_of
 from pp_jax.geometry.distance import Distance, between, check_norm, project
 from pp_jax.gram.operator import Gram, as_operator
 from pp_jax.solvers import objective as objectives

@@ -56,6 +56,17 @@ class Loss(Hashable, Protocol):
         """
 
 
+@runtime_checkable
+class ClassLoss(Protocol):
+    """A loss whose targets are classes or soft labels: `fit` refuses those that do not fit the network.
+
+    What the targets of another loss may be is the loss's affair; `fit` looks at their number alone.
+    """
+
+    def classes(self, outputs: int) -> int:
+        """How many of a network's outputs are classes, K."""
+
+
 def check_trainable(network: Any) -> None:
     """Refuse a network that lacks a part of the contract.
 

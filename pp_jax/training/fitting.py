@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pp_jax._validate import check_count, check_images, check_posteriors
-from pp_jax.training.contracts import Loss, Trainable
-from pp_jax.training.losses import SUPERVISED
+from pp_jax._checks import as_array, as_inputs, as_pixels, as_targets, check_count, check_finite, check_random_key
+from pp_jax.training.contracts import ClassLoss, Loss, Trainable
+from pp_jax.training.losses import SUPERVISED, SoftCrossEntropy
 from pp_jax.training.recipe import Recipe
 from pp_jax.training.step import Batch, Carry, check_pairs, recipe_step
 from pp_jax.types import Params
@@ -76,7 +76,7 @@ def fit(
         key: randomness of the initialisation, of the order of images, of their augmentation and of the loss.
         network: one of `pp_jax.models`, or another `Trainable`.
         images: (N, H, W, C), uint8 or floating point in [0, 1]; arrays (N, …) of what the network and the loss take.
-        targets: (N, K) soft labels, or (N,) class indices.
+        targets: (N, K) soft labels that sum to one, or class indices 0 … K − 1, (N,) or a column (N, 1).
         recipe: optimiser, schedule, augmentation.
         loss: what is minimised; hashable.
         unlabelled: images without targets for the loss, (U, H, W, C), of the same shape and type; no recipe with
@@ -92,12 +92,14 @@ def fit(
         The trained parameters, after the last epoch.
 
     Raises:
-        ValueError: if images and targets differ in number or there are none; for unlabelled images that are unlike the
-            others or none, or given with soft labels off the simplex or a recipe with augmentation or privacy; for a
-            loss that needs some and has none; for both `params` and `state`; for `steps_per_call` below 1; for DP-SGD
-            on a network that normalises over the batch.
+        ValueError: for pixels out of range; if images and targets differ in number or there are none; for labels that
+            are not 0 … K − 1, soft labels of another K than the network's or off the simplex; for unlabelled images
+            that are unlike the others or none, or given with a recipe with augmentation or privacy; for a loss that
+            needs some and has none; for both `params` and `state`; for `steps_per_call` below 1; for DP-SGD on a
+            network that normalises over the batch; for a seed in place of a key.
     """
-    check_data(images, targets, unlabelled, recipe)
+    check_random_key(key)
+    images, unlabelled = as_data(images, targets, unlabelled, recipe)
     if params is not None and state is not None:
         raise ValueError("params and state must not both be given: a state has parameters of its own")
     batch = min(recipe.batch_size, len(images))
@@ -105,6 +107,7 @@ def fit(
     init_key, order_key = jax.random.split(key)
     if state is None:
         state = start(init_key, network, np.shape(images)[1:], recipe.optimizer(steps), params=params)
+    targets = as_targets_of(loss, outputs_of(network, state.params, images), targets, np.shape(images)[:1])
     # The device keeps a copy of its own: the buffers of the caller's state are not to be donated.
     carry = jax.tree.map(jnp.copy, state.carry)
     at_once = default_steps_per_call() if steps_per_call is None else steps_per_call
@@ -132,27 +135,68 @@ def start(
     *,
     params: Params | None = None,
 ) -> State:
-    """The state before the first epoch, from fresh parameters or from `params`."""
+    """The state before the first epoch, from fresh parameters or from `params`.
+
+    Args:
+        key: randomness of the initialisation.
+        network: what is trained.
+        image_shape: (H, W, C).
+        optimizer: of the training.
+        params: a warm start; fresh parameters by default.
+
+    Raises:
+        ValueError: for a seed in place of a key, where there are no `params`.
+    """
+    if params is None:
+        check_random_key(key)
     params = network.init(key, tuple(image_shape)) if params is None else params
     return State(params, optimizer.init(params["params"]), 0)
 
 
-def check_data(images: Any, targets: Any, unlabelled: Any, recipe: Recipe) -> None:
-    """Refuse what `fit` cannot learn from.
+def as_data(images: Any, targets: Any, unlabelled: Any, recipe: Recipe) -> tuple[Any, Any]:
+    """Images and unlabelled images as arrays that `fit` can learn from; targets are counted alone.
 
     Raises:
-        ValueError: naming numbers, shapes or types.
+        ValueError: naming numbers, shapes, types or a range.
     """
     check_pairs(images, targets)
+    images = as_inputs(images)
     if unlabelled is None:
-        return
-    check_images(unlabelled)
-    if np.ndim(targets) == 2:
-        check_posteriors(targets)
+        return images, None
+    unlabelled = as_pixels(unlabelled, "unlabelled")
     if np.shape(images)[1:] != np.shape(unlabelled)[1:] or jnp.result_type(images) != jnp.result_type(unlabelled):
         raise ValueError(f"both kinds of images must be alike, not {np.shape(images)} and {np.shape(unlabelled)}")
     if recipe.augment is not None or recipe.privacy is not None:
         raise ValueError("a fit with unlabelled images takes a recipe without augment and privacy, not with")
+    return images, unlabelled
+
+
+def as_targets_of(loss: Loss, outputs: int, targets: Any, shape: tuple[int, ...]) -> Any:
+    """The targets of images as an array that a loss can learn from, for a network with so many outputs.
+
+    Raises:
+        ValueError: for labels or soft labels that do not fit; of a loss that states no classes, for other than finite.
+    """
+    if isinstance(loss, ClassLoss):
+        normalised = not isinstance(loss, SoftCrossEntropy) or loss.normalised
+        return as_targets(targets, shape=shape, classes=loss.classes(outputs), normalised=normalised)
+    targets = as_array(targets, "targets")
+    check_finite(targets, "targets")
+    return targets
+
+
+def outputs_of(network: Trainable, params: Params, images: Any) -> int:
+    """How many outputs a network has for such images; nothing is computed, and a network is traced once."""
+    leaves, structure = jax.tree.flatten(jax.eval_shape(lambda tree: tree, params))
+    return _outputs(network, tuple(leaves), structure, np.shape(images)[1:], jnp.result_type(images))
+
+
+@functools.lru_cache(maxsize=256)
+def _outputs(network: Trainable, leaves: tuple[Any, ...], structure: Any, shape: tuple[int, ...], dtype: Any) -> int:
+    """`outputs_of`, remembered."""
+    batch = jax.ShapeDtypeStruct((1, *shape), dtype)
+    logits, _ = jax.eval_shape(network.train, jax.tree.unflatten(structure, leaves), batch)
+    return int(logits.shape[-1])
 
 
 def draw(key: jax.Array, epoch: Any, *, size: int, batch: int, unlabelled: int | None) -> Draws:

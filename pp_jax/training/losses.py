@@ -5,15 +5,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from pp_jax._checks import as_targets, sums_to_one
 from pp_jax.training.augmentation import Augmentation, augmented
 from pp_jax.training.contracts import Trainable
 from pp_jax.types import Params
 
 
 def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean of −Σ_k ỹ_k log softmax(z)_k over a batch; targets (B, K) soft or (B,) class indices."""
+    """Mean of −Σ_k ỹ_k log softmax(z)_k over a batch.
+
+    Args:
+        logits: z, (B, K).
+        targets: ỹ, (B, K) soft labels or (B,) class indices.
+
+    Raises:
+        ValueError: for targets of another shape, and, where they are not being traced, for labels out of range or soft
+            labels that are not finite and at least 0.
+    """
     return jnp.mean(optax.softmax_cross_entropy(logits, one_hot(targets, logits)))
 
 
@@ -31,7 +42,18 @@ def outlier_exposure(logits: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class SoftCrossEntropy:
-    """The supervised loss, L = −(1/B) Σ_b Σ_k ỹ_bk log softmax(z_b)_k; unlabelled images are not looked at."""
+    """The supervised loss, L = −(1/B) Σ_b Σ_k ỹ_bk log softmax(z_b)_k; unlabelled images are not looked at.
+
+    Attributes:
+        normalised: whether `fit` refuses soft labels that do not sum to one; False for responses of an API that cuts
+            entries off and does not divide by what is left.
+    """
+
+    normalised: bool = True
+
+    def classes(self, outputs: int) -> int:
+        """All outputs."""
+        return outputs
 
     def __call__(
         self, network: Trainable, params: Params, images: jax.Array, targets: jax.Array, unlabelled: Any, key: Any
@@ -44,6 +66,11 @@ class SoftCrossEntropy:
 
 SUPERVISED = SoftCrossEntropy()
 """The default of `fit`."""
+
+
+def supervised_by(responses: Any) -> SoftCrossEntropy:
+    """The supervised loss for the responses of an API, some of which cut entries off: for these, not `normalised`."""
+    return SUPERVISED if np.ndim(responses) != 2 else SoftCrossEntropy(sums_to_one(responses))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +96,10 @@ class OutlierExposure:
         """Check the weight."""
         check_weight(self.weight)
 
+    def classes(self, outputs: int) -> int:
+        """All outputs."""
+        return outputs
+
     def __call__(
         self,
         network: Trainable,
@@ -88,6 +119,7 @@ class OutlierExposure:
 
 def one_hot(targets: jax.Array, logits: jax.Array) -> jax.Array:
     """Targets (B, K) as they are, and (B,) class indices as rows like those of `logits`, (B, K)."""
+    targets = as_targets(targets, shape=logits.shape[:1], classes=logits.shape[1], normalised=False)
     return targets if targets.ndim == 2 else jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
 
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from pp_jax._checks import as_inputs, as_labels, check_random_key
 from pp_jax.parallel import DATA, check_mesh
 from pp_jax.training.contracts import Loss, Trainable, check_trainable
-from pp_jax.training.fitting import Draws, default_steps_per_call, draw, scan, start
+from pp_jax.training.fitting import Draws, as_targets_of, default_steps_per_call, draw, outputs_of, scan, start
 from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
 from pp_jax.training.step import Batch, Carry, recipe_step
@@ -63,16 +64,19 @@ def fit_many(
         The trained parameters, every leaf with a leading axis T.
 
     Raises:
-        ValueError: for numbers of keys, rows and targets that do not fit, a network that is not `Trainable`, a loss
-            that needs unlabelled images, a T that the mesh does not divide, or a mesh without the axis "data".
+        ValueError: for numbers of keys, rows and targets that do not fit, rows that are not in the pool, pixels,
+            labels or soft labels that `fit` refuses, a network that is not `Trainable`, a loss that needs unlabelled
+            images, a T that the mesh does not divide, or a mesh without the axis "data".
     """
-    size = _check(keys, sets, mesh)
+    sets, size = _checked(keys, sets, mesh)
     check_trainable(network)
     batch = min(recipe.batch_size, size)
     steps = size // batch
     program = _programs(network, recipe, loss, steps if recipe.decays else None, np.shape(sets.pool)[1:], mesh)
-    data = Sets(*map(jnp.asarray, sets))
     carry, order_keys = program.start(keys, params)
+    one = jax.eval_shape(lambda params: jax.tree.map(lambda leaf: leaf[0], params), carry[0])
+    targets = as_targets_of(loss, outputs_of(network.vmapped, one, sets.pool), sets.targets, np.shape(sets.rows))
+    data = Sets(*map(jnp.asarray, sets._replace(targets=targets)))
     at_once = default_steps_per_call()
     for epoch in range(recipe.epochs):
         epoch_keys, order, _ = program.draw(order_keys, epoch, size, batch)
@@ -157,15 +161,18 @@ def _programs(
     )
 
 
-def _check(keys: jax.Array, sets: Sets, mesh: Mesh | None) -> int:
-    """How many images there are for each network."""
+def _checked(keys: jax.Array, sets: Sets, mesh: Mesh | None) -> tuple[Sets, int]:
+    """The sets as arrays, and how many images there are for each network."""
     rows, targets = np.shape(sets.rows), np.shape(sets.targets)
-    if len(rows) != 2 or 0 in rows or targets[:2] != rows or len(keys) != rows[0]:
+    if len(rows) != 2 or 0 in rows or targets[:2] != rows or np.shape(keys)[:1] != rows[:1]:
         raise ValueError(
             f"keys, rows and targets must be (T,), (T, n) and (T, n, …) with T, n ≥ 1, not {np.shape(keys)}, {rows} "
             f"and {targets}"
         )
+    check_random_key(keys, name="keys", count=rows[0])
+    pool = as_inputs(sets.pool, "pool")
+    sets = sets._replace(pool=pool, rows=as_labels(sets.rows, shape=rows, classes=len(pool), name="rows"))
     check_mesh(mesh)
     if mesh is not None and rows[0] % mesh.shape[DATA]:
         raise ValueError(f"{rows[0]} networks cannot be spread evenly over {mesh.shape[DATA]} devices")
-    return rows[1]
+    return sets, rows[1]

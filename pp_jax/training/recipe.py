@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import optax
 
+from pp_jax._checks import check_count
 from pp_jax.training.augmentation import Augmentation
 from pp_jax.training.privacy import Privacy
 
@@ -46,8 +47,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check every number."""
         for name in ("epochs", "batch_size", "decay_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+            check_count(name, getattr(self, name), low=1)
         for name in ("learning_rate", "momentum", "decay", "weight_decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0 and finite, not {getattr(self, name)}")

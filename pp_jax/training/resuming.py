@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +17,11 @@ import jax
 import numpy as np
 
 from pp_jax import _files
+from pp_jax._checks import check_random_key
 from pp_jax.training import sealing
 from pp_jax.training.contracts import Loss, Trainable
-from pp_jax.training.fitting import State, check_data, fit, start
+from pp_jax.training.fingerprint import owner_of
+from pp_jax.training.fitting import State, as_data, as_targets_of, fit, outputs_of, start
 from pp_jax.training.losses import SUPERVISED
 from pp_jax.training.recipe import Recipe
 from pp_jax.types import Params
@@ -52,10 +53,13 @@ def fit_resumably(
     with: of the two that are kept the newest whole one is taken, of none training starts anew.
 
     Args:
-        folder: of the checkpoints (`orbax`), one folder an epoch; made when missing, and of no use after the training.
+        folder: of the checkpoints (`orbax`), made when missing. They are in a folder of their own in it,
+            `pp_jax-training`, of no use after the training; what else is there is neither read nor removed.
         key: as for `fit`, like `network`, `images`, `targets`, `recipe`, `loss`, `unlabelled`, `params` and
             `on_epoch`.
-        identity: JSON values: all that determines the training, the loss included. The folder belongs to it.
+        identity: JSON values: what determines the training and cannot be compared, such as what a function of the
+            recipe does. The folder belongs to it, and to the key, network, recipe, loss, images and targets: their
+            values are compared, functions and classes that are no dataclasses by name. More epochs go on.
         every_s: seconds from the beginning to the first checkpoint, and from one to the next, at least; 0 keeps every
             epoch. A training that takes less touches orbax never.
 
@@ -63,28 +67,36 @@ def fit_resumably(
         The trained parameters, after the last epoch.
 
     Raises:
-        ValueError: as `fit`; for an identity without a JSON form, or other than that of the folder, whose checkpoints
-            then stay as they are; for `every_s` out of range.
+        ValueError: as `fit`; for an identity without a JSON form; for a folder of another training, or with more epochs
+            than the recipe has and no checkpoint of its last, both of which stay as they are; for `every_s` out of
+            range.
         OSError: the folder cannot be written or its disk is full; the checkpoints that it has stay.
     """
     if not 0 <= every_s < math.inf:
         raise ValueError(f"every_s must be at least 0 and finite, not {every_s}")
-    check_data(images, targets, unlabelled, recipe)
-    folder = Path(folder)
+    check_random_key(key)
+    images, unlabelled = as_data(images, targets, unlabelled, recipe)
+    folder = _files.expanded(folder)
     like = jax.eval_shape(lambda: start(key, network, np.shape(images)[1:], recipe.optimizer(1), params=params)[:2])
-    owner = sealing.owner_of(identity, key, images, like, unlabelled=unlabelled)
+    targets = as_targets_of(loss, outputs_of(network, like[0], images), targets, np.shape(images)[:1])
+    owner = owner_of(
+        identity, key, network, images, targets, recipe, loss=loss, unlabelled=unlabelled, params=params, like=like
+    )
     _files.check_writable(folder)
-    with _locked(folder):
-        epoch = sealing.newest_whole(folder, owner)
+    own = sealing.open_folder(folder)
+    with _locked(own):
+        epoch = sealing.newest_whole(own, owner, most=recipe.epochs)
+        if epoch is None:
+            sealing.warn_of_old(folder)
         with contextlib.ExitStack() as stack:
-            manager = functools.cache(lambda: stack.enter_context(_opened(folder)))
-            state = None if epoch is None else _restore(manager(), epoch, like)
+            writer = functools.cache(lambda: stack.enter_context(_opened()))
+            state = None if epoch is None else _restore(writer(), own / str(epoch), like)
             kept_at = time.monotonic()
 
             def keep(state: State, loss: float) -> None:
                 nonlocal kept_at
                 if time.monotonic() - kept_at >= every_s:
-                    _save(manager(), folder, state, owner)
+                    _save(writer(), own, state, owner)
                     kept_at = time.monotonic()
                 if on_epoch is not None:
                     on_epoch(state, loss)
@@ -95,55 +107,54 @@ def fit_resumably(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(own: Path) -> Iterator[None]:
     """Wait until no other living process trains here; the operating system frees the lock of a dead one."""
     import filelock
 
-    with filelock.FileLock(folder / "training.lock", fallback_to_soft=False):
+    with filelock.FileLock(own / "lock", fallback_to_soft=False):
         yield
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[Any]:
-    """orbax's manager of a folder."""
+def _opened() -> Iterator[Any]:
+    """orbax's reader and writer of one checkpoint; its manager of many would remove what others wrote beside ours."""
     with _quiet():
         # Here, since it is needed by those alone who resume: it takes as long to import as half of JAX.
         import orbax.checkpoint as ocp
 
-        manager = ocp.CheckpointManager(
-            folder.absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False),
-        )
+        writer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
     try:
-        yield manager
+        yield writer
     finally:
         with _quiet():
-            manager.close()
+            writer.close()
 
 
-def _save(manager: Any, folder: Path, state: State, owner: Mapping[str, Any]) -> None:
-    """Write a checkpoint, and seal it when it is whole."""
+def _save(writer: Any, own: Path, state: State, owner: Mapping[str, Any]) -> None:
+    """Write a checkpoint, seal it when it is whole, and remove all but the newest ones."""
     import orbax.checkpoint as ocp
 
     tree = jax.tree.map(lambda leaf: np.array(_plain(leaf)), state[:2])
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    path = own.absolute() / str(state.epoch)
     try:
-        _check_room(folder, size + _OVERHEAD)
+        _check_room(own, size + _OVERHEAD)
+        path.mkdir(exist_ok=True)
         with _quiet():
-            manager.save(state.epoch, args=ocp.args.StandardSave(_named(tree)))
-            manager.wait_until_finished()
-        sealing.write_seal(folder / str(state.epoch), owner)
+            writer.save(path / sealing.STATE, args=ocp.args.StandardSave(_named(tree)))
+        sealing.write_seal(path, owner)
     except (OSError, ValueError) as error:
         reason = _system_error(error)
         if reason is None:
             raise
-        for left in folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(left, ignore_errors=True)
+        sealing.forget(path)
         raise OSError(
             reason,
-            f"cannot keep the state of training in {folder} ({os.strerror(reason)}): it must be writable, with room "
-            f"for {_KEPT + 1} checkpoints of {size / 1e6:.1f} MB; those that it has stay, and the same call goes on",
+            f"cannot keep the state of training in {own.parent} ({os.strerror(reason)}): it must be writable, with "
+            f"room for {_KEPT + 1} checkpoints of {size / 1e6:.1f} MB; those that it has stay: the same call goes on",
         ) from error
+    for epoch in sealing.epochs(own)[_KEPT:]:
+        sealing.forget(own / str(epoch))
 
 
 def _check_room(folder: Path, size: int) -> None:
@@ -166,19 +177,19 @@ def _system_error(error: OSError | ValueError) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _restore(manager: Any, epoch: int, like: Any) -> State:
+def _restore(writer: Any, path: Path, like: Any) -> State:
     """The state after an epoch, on the host, its random keys being keys again."""
     import orbax.checkpoint as ocp
 
     target = jax.tree.map(lambda leaf: np.empty(*_shape_and_type(leaf)), like)
     with _quiet():
-        found = manager.restore(epoch, args=ocp.args.StandardRestore(_named(target)))
+        found = writer.restore(path.absolute() / sealing.STATE, args=ocp.args.StandardRestore(_named(target)))
     params, optimizer = jax.tree.map(
         lambda leaf, kept: jax.random.wrap_key_data(kept) if _is_key(leaf) else kept,
         like,
         (found["params"], found["optimizer"]),
     )
-    return State(params, optimizer, epoch)
+    return State(params, optimizer, int(path.name))
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -2,36 +2,32 @@
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from pp_jax import _files
+from pp_jax.training.fingerprint import differences
 
+FOLDER = "pp_jax-training"
+"""The folder of our own in the one that the user gives: what else is in that is never looked at."""
+STATE = "state"
+"""What orbax writes, in the folder of its epoch."""
 _SEAL = "seal.json"
+_EPOCH = (r"seal\.json", r"\.seal\.json\.[0-9a-f]+\.tmp", f"{STATE}/.*", rf"{STATE}\.orbax-checkpoint-tmp.*")
 _ENTRIES = {"identity", "training", "sha256"}
 
 
-def owner_of(
-    identity: Mapping[str, Any], key: jax.Array, images: Any, like: Any, *, unlabelled: Any = None
-) -> dict[str, Any]:
-    """Whose checkpoints a folder holds: the caller's identity, and a digest of what else can be compared."""
-    try:
-        given = json.loads(json.dumps(dict(identity), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"identity must have a JSON form: {error}") from error
-    leaves, _ = jax.tree_util.tree_flatten_with_path(like)
-    shapes = [(jax.tree_util.keystr(path), leaf.shape, str(leaf.dtype)) for path, leaf in leaves]
-    parts = [np.asarray(jax.random.key_data(key)).tolist(), np.shape(images), shapes]
-    if unlabelled is not None:
-        parts.append(np.shape(unlabelled))
-    training = json.dumps(parts)
-    return {"identity": given, "training": hashlib.sha256(training.encode()).hexdigest()}
+def open_folder(folder: Path) -> Path:
+    """The folder of our own, with a folder an epoch, made when missing.
+
+    Raises:
+        ValueError: something else has its name.
+        OSError: it cannot be written.
+    """
+    holds = ("lock", "[0-9]+/", *(f"[0-9]+/{pattern}" for pattern in _EPOCH))
+    return _files.own_folder(folder / FOLDER, "checkpoints of a training", holds=holds)
 
 
 def write_seal(path: Path, owner: Mapping[str, Any]) -> None:
@@ -40,24 +36,60 @@ def write_seal(path: Path, owner: Mapping[str, Any]) -> None:
     _files.write_bytes(path / _SEAL, json.dumps(seal).encode())
 
 
-def newest_whole(folder: Path, owner: Mapping[str, Any]) -> int | None:
-    """The last epoch with a whole checkpoint; what is newer and not whole is removed, with a warning if damaged."""
-    reasons = []
-    useless = list(folder.glob("*.orbax-checkpoint-tmp*"))
+def forget(path: Path) -> None:
+    """Remove a checkpoint, its seal first: killed in between, it counts for nothing."""
+    _files.remove(path, [_EPOCH[0]])
+    _files.remove(path, _EPOCH)
+
+
+def newest_whole(own: Path, owner: Mapping[str, Any], *, most: int) -> int | None:
+    """The last epoch with a whole checkpoint; what is newer and not whole is removed, with a warning if damaged.
+
+    Args:
+        own: the folder of our own.
+        owner: whose checkpoints they must be (`fingerprint.owner_of`).
+        most: the epoch to which training goes.
+
+    Raises:
+        ValueError: the checkpoints are another training's, or all of later epochs; they stay.
+    """
+    reasons, useless = [], []
     newest = None
-    for epoch in sorted((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), reverse=True):
-        reason = _damage(folder / str(epoch), owner)
-        if reason is None:
+    for epoch in epochs(own):
+        reason = _damage(own / str(epoch), owner)
+        if reason is None and epoch <= most:
             newest = epoch
             break
-        useless.append(folder / str(epoch))
+        if reason is None:
+            if not (own / str(most)).is_dir():
+                raise ValueError(
+                    f"{own.parent} holds {epoch} epochs of this training, and the recipe asks for {most}: must be "
+                    f"another folder, or at least {epoch} epochs"
+                )
+            continue
+        useless.append(own / str(epoch))
         reasons += [f"the checkpoint of epoch {epoch} {reason}"] * bool(reason)
     if reasons:
         begins = "anew" if newest is None else f"after epoch {newest}"
-        warnings.warn(f"{folder}: {'; '.join(reasons)}: training goes on {begins}", stacklevel=3)
+        warnings.warn(f"{own.parent}: {'; '.join(reasons)}: training goes on {begins}", stacklevel=3)
     for path in useless:
-        shutil.rmtree(path)
+        forget(path)
     return newest
+
+
+def epochs(own: Path) -> list[int]:
+    """The epochs that have a checkpoint of ours, whole or not, the newest first."""
+    names = [path.name for path in own.iterdir() if path.name.isdecimal() and path.name == str(int(path.name))]
+    found = [name for name in names if (own / name / _SEAL).exists() or any((own / name).glob(f"{STATE}*"))]
+    return sorted(map(int, found), reverse=True)
+
+
+def warn_of_old(folder: Path) -> None:
+    """Say so where version 0.1 left checkpoints; they are in folders of numbers beside ours, and stay."""
+    if any((path / _SEAL).is_file() for path in folder.iterdir() if path.name.isdecimal()):
+        warnings.warn(
+            f"{folder} has checkpoints of version 0.1, which are left as they are: training begins anew", stacklevel=3
+        )
 
 
 def _damage(path: Path, owner: Mapping[str, Any]) -> str | None:
@@ -80,7 +112,7 @@ def _damage(path: Path, owner: Mapping[str, Any]) -> str | None:
         return f"cannot be read ({error.strerror})"
     if not whole:
         return "does not match its own SHA-256"
-    _check_owner(path.parent, seal, owner)
+    _check_owner(path.parent.parent, seal, owner)
     return None
 
 
@@ -90,15 +122,14 @@ def _check_owner(folder: Path, seal: Mapping[str, Any], owner: Mapping[str, Any]
     if mine != theirs:
         raise ValueError(f"{folder} holds the training of {theirs}, not of {mine}: must be another folder")
     if seal["training"] != owner["training"]:
-        raise ValueError(
-            f"{folder} holds a training with another key, network, optimiser or shape of images: must be another folder"
-        )
+        others = ", ".join(differences(seal["training"], owner["training"]))
+        raise ValueError(f"{folder} holds a training with {others}: must be another folder")
 
 
 def _digest(path: Path, owner: Mapping[str, Any]) -> str:
     """SHA-256 over a checkpoint's owner and the names and contents of its files."""
     digest = hashlib.sha256(json.dumps([owner["identity"], owner["training"]], sort_keys=True).encode())
-    for file in sorted(file for file in path.rglob("*") if file.is_file() and file != path / _SEAL):
+    for file in sorted(file for file in (path / STATE).rglob("*") if file.is_file()):
         with file.open("rb") as content:
             inner = hashlib.file_digest(content, "sha256").hexdigest()
         digest.update(json.dumps([file.relative_to(path).as_posix(), inner]).encode())

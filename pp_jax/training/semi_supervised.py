@@ -69,6 +69,12 @@ class Rotations:
         """Check the weight."""
         check_weight(self.weight)
 
+    def classes(self, outputs: int) -> int:
+        """All outputs but those that tell the turns."""
+        if outputs < _TURNS + 2:
+            raise ValueError(f"the network must have K + {_TURNS} outputs, with_outputs(K + {_TURNS}), not {outputs}")
+        return outputs - _TURNS
+
     def __call__(
         self,
         network: Trainable,
@@ -127,6 +133,10 @@ class MixMatch:
             raise ValueError(f"temperature must be above 0 and finite, not {self.temperature}")
         if not 0 <= self.alpha < float("inf"):
             raise ValueError(f"alpha must be at least 0 and finite, not {self.alpha}")
+
+    def classes(self, outputs: int) -> int:
+        """All outputs."""
+        return outputs
 
     def __call__(
         self,

@@ -31,8 +31,17 @@ def check_pairs(images: Any, targets: Any) -> None:
     Raises:
         ValueError: naming both numbers.
     """
-    if len(images) != len(targets) or len(images) == 0:
-        raise ValueError(f"images and targets must be as many, at least 1: {len(images)} and {len(targets)}")
+    counts = [_count(rows) for rows in (images, targets)]
+    if counts[0] != counts[1] or not counts[0]:
+        raise ValueError(f"images and targets must be as many, at least 1: {counts[0]} and {counts[1]}")
+
+
+def _count(rows: Any) -> int | None:
+    """How many rows there are; None of what has none."""
+    try:
+        return len(rows)
+    except TypeError:
+        return None
 
 
 def make_step(

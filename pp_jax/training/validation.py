@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._checks import as_inputs, as_targets
 from pp_jax.training.fitting import State
 from pp_jax.training.predicting import predict
 from pp_jax.training.step import check_pairs
@@ -29,13 +30,14 @@ class Best:
         loss: its loss in nats.
 
     Raises:
-        ValueError: if images and targets differ in number or there are none.
+        ValueError: if images and targets differ in number or there are none; for pixels, labels or soft labels out of
+            range, at the first call also for those of another K than the network's.
     """
 
     def __init__(self, logits_fn: LogitsFn, images: Any, targets: Any) -> None:
         check_pairs(images, targets)
-        self._logits_fn, self._images = logits_fn, images
-        self._targets = np.asarray(targets)
+        self._logits_fn, self._images = logits_fn, as_inputs(images)
+        self._targets = np.asarray(as_targets(targets, shape=(len(images),), classes=None, normalised=False))
         self.params: Params | None = None
         self.epoch, self.loss = 0, float("inf")
 
@@ -43,6 +45,7 @@ class Best:
         """Keep this epoch's parameters if they are better; the training loss plays no part."""
         del training_loss
         probs = np.maximum(predict(self._logits_fn, state.params, self._images), np.finfo(np.float32).tiny)
+        as_targets(self._targets, shape=(len(probs),), classes=probs.shape[1], normalised=False)
         hot = self._targets if self._targets.ndim == 2 else np.eye(probs.shape[1])[self._targets]
         loss = float(-np.mean(np.sum(hot * np.log(probs), axis=1)))
         if loss < self.loss:

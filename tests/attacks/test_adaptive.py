@@ -342,7 +342,7 @@ def test_the_same_key_asks_the_same_questions_in_every_process_with_or_without_f
         ({"classes": np.zeros(0, int)}, r"not int64 of \(0,\)"),
         ({"rewards": ()}, "rewards must hold at least one reward"),
         ({"rewards": (Certainty(), Loss())}, r"the reward Loss\(\) needs a thief"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
     ],
 )
 def test_a_bad_attack_is_refused(arguments, message):

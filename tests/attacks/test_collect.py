@@ -65,7 +65,8 @@ def test_exactly_the_budget_is_asked_and_nothing_beyond(budget, batch_size):
 
 def test_the_same_seed_gives_the_same_result():
     first, again, other = (
-        collect(jax.random.key(seed), Knockoff(7), _pool(), lambda x: x.reshape(-1, 1), budget=20) for seed in (0, 0, 1)
+        collect(jax.random.key(seed), Knockoff(7), _pool(), lambda x: x.reshape(len(x), 1).repeat(2, axis=1), budget=20)
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.images, again.images)
     assert (first.images != other.images).any()
@@ -103,5 +104,5 @@ def test_an_attack_without_questions_is_refused():
 
 
 def test_a_batch_size_below_one_is_refused():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, not 0"):
         Knockoff(0)

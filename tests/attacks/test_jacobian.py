@@ -220,7 +220,8 @@ def test_ask_and_tell_are_pure_and_a_short_answer_goes_on_where_it_stopped():
 def test_a_budget_that_ends_with_a_round_trains_for_no_other(monkeypatch):
     trained = []
     monkeypatch.setattr(
-        "pp_jax.attacks.jacobian.fit", lambda key, network, images, *rest: trained.append(len(images)) or _case(0)[0]
+        "pp_jax.attacks.jacobian.fit",
+        lambda key, network, images, *rest, loss: trained.append(len(images)) or _case(0)[0],
     )
     attack = jbda(THIEF, seed_size=10, batch_size=4)
     for budget, expected in ((10, []), (11, [10]), (20, [10]), (21, [10, 20])):
@@ -332,10 +333,10 @@ def test_bad_settings_are_refused(make, message):
     ("pool", "message"),
     [
         (np.zeros((99, 2, 2, 1), np.float32), "at least seed_size=100 images, not 99"),
-        (np.zeros((100, 4), np.float32), r"shape \(N, H, W, C\), not \(N, 4\)"),
+        (np.zeros((100, 4), np.float32), r"pool must have shape \(B, H, W, C\) with B ≥ 1, not \(100, 4\)"),
         (np.zeros((100, 2, 2, 1), np.int32), "uint8 or floating point in .0, 1., not int32"),
-        (np.full((100, 2, 2, 1), 2, np.float32), "pixels must be in .0, 1."),
-        (np.full((100, 2, 2, 1), np.nan, np.float32), "pixels must be in .0, 1."),
+        (np.full((100, 2, 2, 1), 2, np.float32), "pool must be in .0, 1.: 100 of 100 are not"),
+        (np.full((100, 2, 2, 1), np.nan, np.float32), "pool must be in .0, 1.: 100 of 100 are not"),
     ],
 )
 def test_a_bad_pool_is_refused_before_anything_is_asked(pool, message):

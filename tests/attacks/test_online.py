@@ -236,7 +236,7 @@ def test_networks_with_batch_statistics_learn_and_are_seen():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"images": IMAGES[0]}, r"images must have shape \(B, H, W, C\)"),
         ({"images": IMAGES * 3}, r"floating-point images must be in \[0, 1\]: 300 of 300 are not"),
         ({"sees": "everything"}, "sees must be one of attacker, proxy, fixed, not 'everything'"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pp_jax import ReverseSigmoid, TopK, chain, perturb, simplex
-from pp_jax._validate import check_key
+from pp_jax._checks import check_key
 from pp_jax.defenses import BDPL, DCP, EDM, GRAD2, AdaptiveMisinformation, HighConfidence, KeyedSwap, ModelGuardW
 from pp_jax.types import Query
 from support import broken_promises, budgets, golden, hard_posteriors, quick, surrogate_logits

@@ -7,7 +7,7 @@ import pytest
 
 from pp_jax.defenses import MAD, chain
 from pp_jax.evaluation import Entry, Equalized, Report, Row, attackers
-from pp_jax.evaluation.report import spread
+from pp_jax.evaluation.report import OUTPUTS, spread
 
 CHECKS = (Path(__file__).parents[2] / "docs" / "checks.md").read_text("utf-8")
 NONE = Row("no defense", Equalized(Entry(chain())), {"plain": [80.0, 82.0]}, [99.0, 99.0], [0.0], [80.0], 10.0, ())
@@ -59,6 +59,17 @@ def test_an_interval_is_students():
 
 def test_the_headline_quotes_the_worst_case_and_who_it_was():
     assert "80.0 % (inversion), against 81.0 % without a defense" in report().headline()
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_report_takes_no_place_of_a_file_that_it_did_not_write(output, tmp_path):
+    (tmp_path / output).write_text("precious")
+    with pytest.raises(ValueError, match=f"{output} is there and was not written by this version of pp_jax"):
+        report().write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [output]
+    (tmp_path / output).unlink()
+    for _ in range(2):  # our own files are replaced
+        report().write(tmp_path)
 
 
 def test_a_yardstick_stands_in_the_table_but_is_no_worst_case():

@@ -32,8 +32,9 @@ def test_a_preset_whose_data_are_missing_is_not_run(tmp_path, capsys):
 
 
 def test_seeds_are_the_last_test_images_and_nobody_is_judged_on_them():
-    seeds, rest = undefended.seeds_apart(Images(np.arange(5), np.arange(5), "five"))
-    assert (seeds.images.tolist(), rest.labels.tolist()) == ([3, 4], [0, 1, 2])
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None]
+    seeds, rest = undefended.seeds_apart(Images(images, np.arange(5), "five"))
+    assert (seeds.images.ravel().tolist(), rest.labels.tolist()) == ([3, 4], [0, 1, 2])
 
 
 def test_an_adaptive_attacker_knows_the_superclasses_of_cifar100():

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 import pytest
 
+from others import strewn
 from pp_jax.training import MixMatch, Privacy, Recipe, fit, fit_resumably
 from pp_jax.training.augmentation import random_flip
 from support import Linear, blobs
@@ -28,13 +29,14 @@ OTHERS, _ = blobs(2, 70)
 NETWORK = Linear(4)  # one object: compiled once
 RECIPE = Recipe(epochs=4, batch_size=32, decay_every=2)
 IDENTITY = {"data": "blobs", "epochs": 4}
+OWN = "pp_jax-training"
 
 
 class Killed(Exception):
     """What ends a training here in place of a signal."""
 
 
-def train(folder, recipe=RECIPE, *, stop_after=None, images=IMAGES, key=0, identity=IDENTITY, **options):
+def train(folder, recipe=RECIPE, *, stop_after=None, images=IMAGES, key=0, identity=IDENTITY, labels=LABELS, **options):
     """Train in a folder; the parameters, and the epochs that were computed. Dies after an epoch if asked to."""
     epochs = []
 
@@ -45,7 +47,7 @@ def train(folder, recipe=RECIPE, *, stop_after=None, images=IMAGES, key=0, ident
             raise Killed
 
     params = fit_resumably(
-        folder, jax.random.key(key), NETWORK, images, LABELS, recipe, identity=identity, on_epoch=hear, **options
+        folder, jax.random.key(key), NETWORK, images, labels, recipe, identity=identity, on_epoch=hear, **options
     )
     return params, epochs
 
@@ -87,7 +89,7 @@ def test_one_that_is_not_disturbed_ends_as_fit_does_and_keeps_two_epochs(tmp_pat
     params, epochs = train(tmp_path / "deep" / "er")
     same(params, undisturbed())
     assert epochs == [1, 2, 3, 4]
-    assert sorted(path.name for path in (tmp_path / "deep" / "er").iterdir() if path.is_dir()) == ["3", "4"]
+    assert sorted(path.name for path in (tmp_path / "deep" / "er" / OWN).iterdir() if path.is_dir()) == ["3", "4"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_how_often_is_kept_does_not_change_the_result(every_s, tmp_path):
     params, epochs = train(tmp_path, every_s=every_s)
     same(params, undisturbed())
     assert epochs == ([4] if every_s < 1 else [1, 2, 3, 4])
-    assert (tmp_path / "4" / "seal.json").exists() == (every_s < 1)
+    assert (tmp_path / OWN / "4" / "seal.json").exists() == (every_s < 1)
 
 
 def damaged(path, rng):
@@ -149,7 +151,7 @@ def test_a_flipped_bit_in_20_random_places_of_the_newest_costs_one_epoch(stopped
     rng, found = random.Random(0), 0
     for number in range(20):
         folder = shutil.copytree(stopped[0], tmp_path / str(number))
-        damaged(folder / "3", rng)
+        damaged(folder / OWN / "3", rng)
         params, epochs, heard = resumed(folder)
         same(params, stopped[1])
         assert epochs == [3, 4]
@@ -161,7 +163,7 @@ def test_a_flipped_bit_in_20_random_places_of_the_newest_costs_one_epoch(stopped
 
 
 def test_a_newest_that_is_cut_short_in_any_file_costs_one_epoch(stopped, tmp_path):
-    files = [path.relative_to(stopped[0]) for path in contents(stopped[0] / "3") if path.stat().st_size]
+    files = [path.relative_to(stopped[0]) for path in contents(stopped[0] / OWN / "3") if path.stat().st_size]
     assert len(files) >= 8
     for number, file in enumerate(files):
         folder = shutil.copytree(stopped[0], tmp_path / str(number))
@@ -173,7 +175,7 @@ def test_a_newest_that_is_cut_short_in_any_file_costs_one_epoch(stopped, tmp_pat
 
 @pytest.mark.parametrize("seal", [b"", b"\x00\xff", b"[]", b'{"sha256": "0"}', b"[" * 100_000])
 def test_a_newest_with_a_damaged_seal_costs_one_epoch(seal, copy, stopped):
-    (copy / "3" / "seal.json").write_bytes(seal)
+    (copy / OWN / "3" / "seal.json").write_bytes(seal)
     params, epochs, heard = resumed(copy)
     same(params, stopped[1])
     assert (epochs, len(heard)) == ([3, 4], 1)
@@ -181,8 +183,8 @@ def test_a_newest_with_a_damaged_seal_costs_one_epoch(seal, copy, stopped):
 
 def test_two_damaged_ones_are_one_warning_and_a_training_from_the_start(copy, stopped):
     rng = random.Random(1)
-    damaged(copy / "2", rng)
-    damaged(copy / "3", rng)
+    damaged(copy / OWN / "2", rng)
+    damaged(copy / OWN / "3", rng)
     params, epochs, heard = resumed(copy)
     same(params, stopped[1])
     assert epochs == [1, 2, 3, 4]
@@ -193,12 +195,12 @@ def test_two_damaged_ones_are_one_warning_and_a_training_from_the_start(copy, st
 
 
 def test_one_that_was_not_yet_sealed_when_its_process_was_killed_is_dropped_without_a_word(copy, stopped):
-    (copy / "3" / "seal.json").unlink()
-    shutil.copytree(copy / "2", copy / "4.orbax-checkpoint-tmp")
+    (copy / OWN / "3" / "seal.json").unlink()
+    shutil.copytree(copy / OWN / "2" / "state", copy / OWN / "4" / "state.orbax-checkpoint-tmp")
     params, epochs = train(copy)
     same(params, stopped[1])
     assert epochs == [3, 4]
-    assert not list(copy.glob("*tmp*"))
+    assert not list(copy.rglob("*tmp*"))
 
 
 @pytest.mark.parametrize(
@@ -206,10 +208,16 @@ def test_one_that_was_not_yet_sealed_when_its_process_was_killed_is_dropped_with
     [
         ({"identity": {**IDENTITY, "epochs": 5}}, 'holds the training of {"data": "blobs", "epochs": 4}, not of'),
         ({"identity": {}}, "not of {}: must be another folder"),
-        ({"key": 1}, "another key, network, optimiser or shape of images: must be another folder"),
-        ({"recipe": Recipe(epochs=4, batch_size=32, rule=optax.adam)}, "another key, network, optimiser"),
-        ({"images": np.repeat(IMAGES, 2, axis=1)}, "another key, network, optimiser or shape of images"),
-        ({"unlabelled": OTHERS}, "another key, network, optimiser or shape of images"),
+        ({"key": 1}, "holds a training with another key: must be another folder"),
+        ({"recipe": Recipe(epochs=4, batch_size=32, decay_every=2, rule=optax.adam)}, "with another recipe: must"),
+        ({"recipe": Recipe(epochs=4, batch_size=32, decay_every=2, learning_rate=0.01)}, "with another recipe: must"),
+        ({"recipe": Recipe(epochs=4, batch_size=32, decay_every=2, augment=random_flip)}, "with another recipe: must"),
+        ({"images": np.repeat(IMAGES, 2, axis=1)}, "with another network, another recipe, other images: must"),
+        ({"images": 1 - IMAGES}, "with other images: must"),
+        ({"labels": 3 - LABELS}, "with other targets: must"),
+        ({"loss": MixMatch(augment=random_flip), "unlabelled": OTHERS}, "another loss, other unlabelled images"),
+        ({"params": {"params": {"kernel": jnp.ones((36, 4)), "bias": jnp.zeros(4)}}}, "with another warm start: must"),
+        ({"recipe": Recipe(epochs=2, batch_size=32)}, "another recipe"),
         ({"identity": {"data": object()}}, "identity must have a JSON form"),
         ({"identity": {"rate": math.nan}}, "identity must have a JSON form"),
         ({"every_s": -1.0}, "every_s must be at least 0 and finite, not -1.0"),
@@ -244,7 +252,7 @@ def test_a_full_disk_is_one_clear_error_and_the_same_call_goes_on(told_beforehan
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["1", "2"]
+    assert sorted(path.name for path in (tmp_path / OWN).iterdir() if path.is_dir()) == ["1", "2"]
     if told_beforehand:
         assert capfd.readouterr() == ("", "")  # Nothing but the exception.
     assert "absl" not in capfd.readouterr().err  # orbax's own log stays out of the terminal.
@@ -252,6 +260,71 @@ def test_a_full_disk_is_one_clear_error_and_the_same_call_goes_on(told_beforehan
     params, epochs = train(tmp_path, images=images)
     assert epochs == [3, 4]
     same(params, undisturbed(images=images))
+
+
+def test_fewer_epochs_are_the_parameters_of_that_epoch_or_refused(tmp_path):
+    train(tmp_path, Recipe(epochs=4, batch_size=32))
+    before = contents(tmp_path)
+    params, epochs = train(tmp_path, Recipe(epochs=3, batch_size=32))
+    assert epochs == []
+    same(params, undisturbed(Recipe(epochs=3, batch_size=32)))
+    with pytest.raises(ValueError, match="holds 4 epochs of this training, and the recipe asks for 2: must be another"):
+        train(tmp_path, Recipe(epochs=2, batch_size=32))
+    assert contents(tmp_path) == before
+    params, epochs = train(tmp_path, Recipe(epochs=5, batch_size=32))
+    assert epochs == [5]
+    same(params, undisturbed(Recipe(epochs=5, batch_size=32)))
+
+
+def test_what_others_have_in_the_folder_is_neither_read_nor_removed(tmp_path):
+    others = strewn(tmp_path)
+    with pytest.raises(Killed):
+        train(tmp_path, stop_after=2)
+    others |= strewn(tmp_path / OWN)
+    params, epochs = train(tmp_path)
+    assert epochs == [3, 4]
+    same(params, undisturbed())
+    assert {path: path.read_bytes() for path in others} == others
+
+
+def test_orbax_steps_of_others_stay_and_can_be_read(tmp_path):
+    import orbax.checkpoint as ocp
+
+    for step in (1, 2, 500):
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+            writer.save(tmp_path / str(step), args=ocp.args.StandardSave({"w": np.full(3, float(step))}))
+    before = contents(tmp_path)
+    train(tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("there", ["a file", "a folder", "a link"])
+def test_something_else_under_the_name_of_our_own_folder_is_refused(there, tmp_path):
+    own, other = tmp_path / "training" / OWN, tmp_path / "other"
+    other.mkdir()
+    (other / "precious").write_text("precious")
+    own.parent.mkdir()
+    if there == "a file":
+        own.write_text("precious")
+    elif there == "a folder":
+        shutil.copytree(other, own)
+    else:
+        own.symlink_to(other)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match="is there and keeps no checkpoints of a training of ours: it is left"):
+        train(own.parent)
+    assert contents(tmp_path) == before
+
+
+def test_checkpoints_of_version_0_1_stay_and_are_spoken_of(copy, stopped, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(copy / OWN / "3", old / "3")
+    before = contents(old)
+    params, epochs, heard = resumed(old)
+    assert epochs == [1, 2, 3, 4]
+    same(params, stopped[1])
+    assert heard == [f"{old} has checkpoints of version 0.1, which are left as they are: training begins anew"]
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_path):
@@ -263,7 +336,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_first_epoch(tmp_p
 
 def test_a_second_process_waits_for_the_first_and_goes_on_at_once_when_that_is_killed(copy, stopped):
     hold = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True), time.sleep(99)"
-    command = [sys.executable, "-c", hold, str(copy / "training.lock")]
+    command = [sys.executable, "-c", hold, str(copy / OWN / "lock")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         results = []
@@ -298,6 +371,7 @@ def test_orbax_is_imported_by_those_who_resume_alone():
 
 
 def test_a_seal_says_whose_checkpoint_it_is(copy):
-    seal = json.loads((copy / "3" / "seal.json").read_text())
+    seal = json.loads((copy / OWN / "3" / "seal.json").read_text())
     assert seal["identity"] == IDENTITY
-    assert len(seal["sha256"]) == len(seal["training"]) == 64
+    assert len(seal["sha256"]) == 64
+    assert {len(digest) for digest in seal["training"].values()} == {16}

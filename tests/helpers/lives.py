@@ -46,8 +46,9 @@ def swept(runs):
 
 
 def visible(folder):
-    """What a folder holds but for the hidden temporary files that kills leave, which nothing reads."""
-    return [path for path in folder.iterdir() if not (path.name.startswith(".") and path.name.endswith(".tmp"))]
+    """What a folder holds but for what nothing reads: hidden temporary files that kills leave, damaged records."""
+    hidden = set(folder.glob(".*.tmp"))
+    return [path for path in folder.iterdir() if path not in hidden and path.suffix != ".damaged"]
 
 
 def stamps(runs, *patterns):
@@ -63,7 +64,7 @@ def stamps(runs, *patterns):
 
 def kept(runs):
     """Changes with every epoch that a training keeps."""
-    return stamps(runs, "victims/*.partial/*/seal.json")
+    return stamps(runs, "victims/*.partial/*/*/seal.json")
 
 
 def claimed(runs):

@@ -78,14 +78,14 @@ class Running:
         self.folder, self.parts, self.server, self.port = folder, made, server, port
         self.url, self.keys = f"http://127.0.0.1:{port}", keys(folder)
         self.service = server.config.app.state.service
-        self._clients = []
+        self._clients = {}
 
-    def client(self, name="alice", **headers):
-        """An HTTP client with a key, or without."""
-        given = {"Authorization": f"Bearer {self.keys.get(name, name)}"} if name else {}
-        client = httpx.Client(base_url=self.url, headers={**given, **headers}, trust_env=False, timeout=20)
-        self._clients.append(client)
-        return client
+    def client(self, name="alice"):
+        """The HTTP client with a name's key; without any for None."""
+        if name not in self._clients:
+            given = {"Authorization": f"Bearer {self.keys[name]}"} if name else {}
+            self._clients[name] = httpx.Client(base_url=self.url, headers=given, trust_env=False, timeout=20)
+        return self._clients[name]
 
     def ask(self, pictures, name="alice", **headers):
         """Query images over the v1 protocol; the HTTP response."""
@@ -94,7 +94,7 @@ class Running:
 
     def close(self):
         """Close the clients."""
-        for client in self._clients:
+        for client in self._clients.values():
             client.close()
 
 
@@ -125,7 +125,8 @@ def running(folder, served=None, limits=None, *, wait=True, patient=None, connec
         found = Running(folder, made, server, port)
         deadline = time.monotonic() + 60
         while wait and not found.service.ready:
-            assert time.monotonic() < deadline, found.service.failure
+            assert not found.service.failure
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         try:
             yield found

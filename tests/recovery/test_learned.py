@@ -168,7 +168,10 @@ def test_a_recovery_sees_the_victim_through_its_answers_alone():
     [
         (lambda a: partial_bayes(jax.random.key(0), a, _mad(0.5)[0]), "the responses of MAD depend on the image"),
         (lambda a: partial_bayes(jax.random.key(0), a, chain(_mad(0.5)[0])), "responses of Chain depend on the image"),
-        (lambda a: partial_bayes(jax.random.key(0), a, REVERSE, samples=0), "samples must be at least 1, not 0"),
+        (
+            lambda a: partial_bayes(jax.random.key(0), a, REVERSE, samples=0),
+            "samples must be .* at least 1, not 0",
+        ),
         (lambda a: partial_bayes(jax.random.key(0), a, REVERSE, radius=0.0), "radius must be above 0"),
         (
             lambda a: partial_bayes(jax.random.key(0), a, REVERSE, centres=a[:1]),
@@ -178,7 +181,10 @@ def test_a_recovery_sees_the_victim_through_its_answers_alone():
         (lambda a: partial_bayes(jax.random.key(0), 2 * a, REVERSE), "must sum to one: 4 of 4"),
         (lambda a: ddae(jax.random.key(0), a, REVERSE, a[:, :2] + a[:, 2:]), r"probs must be \(P, 4\)"),
         (lambda a: ddae(jax.random.key(0), a, _mad(0.5)[0], a), "images must be given"),
-        (lambda a: ddae_plus(jax.random.key(0), a, REVERSE, samples=1), "samples must be at least 2, not 1"),
+        (
+            lambda a: ddae_plus(jax.random.key(0), a, REVERSE, samples=1),
+            "samples must be .* at least 2, not 1",
+        ),
         (lambda a: ddae_plus(jax.random.key(0), a, REVERSE, concentration=0.0), "concentration must be above 0"),
         (
             lambda a: shadow_posteriors(

@@ -182,7 +182,10 @@ IMAGES, READINGS = np.zeros((3, 8, 8, 1), np.uint8), np.full((3, 2, 4), 0.25, np
             ),
             "two posteriors an image",
         ),
-        (lambda: pairs_from_queries(jax.random.key(0), lambda x: READINGS[:, 0], IMAGES), "must return 12 responses"),
+        (
+            lambda: pairs_from_queries(jax.random.key(0), lambda x: READINGS[:, 0], IMAGES),
+            "every image: 12 asked, 3",
+        ),
         (lambda: pairs_from_queries(jax.random.key(0), lambda x: x, IMAGES, copies=1), "copies must be at least 2"),
     ],
 )

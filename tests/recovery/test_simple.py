@@ -66,10 +66,10 @@ def test_a_nudge_keeps_shape_and_type_and_moves_a_little(dtype):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: smoothing(jax.random.key(0), _half, copies=0), "copies must be at least 1, not 0"),
+        (lambda: smoothing(jax.random.key(0), _half, copies=0), "copies must be a whole number of at least 1, not 0"),
         (
             lambda: smoothing(jax.random.key(0), lambda x: _half(x)[1:])(np.zeros((2, 3, 3, 1), np.float32)),
-            "must answer every copy: 6 asked, 5 answered",
+            "must answer every image: 6 asked, 5 answered",
         ),
         (lambda: top1(np.ones((2, 3))), "must sum to one: 2 of 2"),
     ],

@@ -269,7 +269,7 @@ def test_a_bad_source_is_refused_with_its_rows(source, message):
     [
         ({"batch_size": 0}, "batch_size must be a positive multiple of the devices that share it, 1, not 0"),
         ({"batch_size": -4}, "positive multiple of the devices that share it, 1, not -4"),
-        ({"prefetch": 0}, "prefetch must be at least 1, not 0"),
+        ({"prefetch": 0}, "prefetch must be a whole number of at least 1, not 0"),
         ({"key": None}, r"needs key=jax.random.key\(…\), not None"),
         ({"mesh": jax.sharding.Mesh(jax.devices(), ("rows",))}, r"must have an axis 'data' .* not only \('rows',\)"),
     ],

@@ -31,11 +31,11 @@ def test_momentum_and_weight_decay_enter_the_step():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, not 0"),
-        ({"epochs": 1, "batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
+        ({"epochs": 1, "batch_size": 0}, "batch_size must be a whole number of at least 1, not 0"),
         ({"epochs": 1, "learning_rate": -0.1}, "learning_rate must be at least 0 and finite, not -0.1"),
         ({"epochs": 1, "momentum": float("nan")}, "momentum must be at least 0 and finite, not nan"),
-        ({"epochs": 1, "decay_every": 0}, "decay_every must be at least 1, not 0"),
+        ({"epochs": 1, "decay_every": 0}, "decay_every must be a whole number of at least 1, not 0"),
     ],
 )
 def test_a_recipe_out_of_range_is_refused(options, message):

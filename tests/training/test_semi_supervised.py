@@ -78,7 +78,8 @@ def test_the_rotation_head_is_what_the_unlabelled_images_teach():
         (lambda: Rotations(-1.0), "weight must be at least 0 and finite, not -1.0"),
         (lambda: MixMatch(temperature=0.0), "temperature must be above 0"),
         (lambda: MixMatch(alpha=-1.0), "alpha must be at least 0"),
-        (lambda: _fit(Linear(4), Rotations()), r"must have 4 \+ 4 outputs, not 4"),
+        (lambda: _fit(Linear(4), Rotations()), r"must have K \+ 4 outputs, .*, not 4"),
+        (lambda: _fit(Linear(7), Rotations()), r"soft labels \(\d+, 3\), as the network has 3 classes"),
         (lambda: _fit(Linear(4), MixMatch(), others=np.zeros((3, 5, 6, 1), np.float32)), "must be alike"),
         (lambda: _fit(Linear(4), MixMatch(), augment=compose()), "without augment and privacy"),
     ],
@@ -110,7 +111,14 @@ def test_class_indices_are_one_hot_targets(loss):
 def test_without_unlabelled_images_they_say_so(loss):
     images, targets, _ = _data()
     with pytest.raises(ValueError, match=f"unlabelled must be given to {type(loss).__name__}, not None"):
-        fit(jax.random.key(0), Linear(8), images, targets, Recipe(epochs=1), loss=loss)
+        fit(
+            jax.random.key(0),
+            Linear(8 if isinstance(loss, Rotations) else 4),
+            images,
+            targets,
+            Recipe(epochs=1),
+            loss=loss,
+        )
 
 
 def test_the_first_classes_of_a_network_are_a_network():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pp_jax import _matplotlib
 from pp_jax.results.plots import style
 from pp_jax.results.summary import Range
 
@@ -20,6 +21,7 @@ _WIDTH = 12.0
 _APART = 0.055  # of the axis, between two tick labels
 
 
+@_matplotlib.defaults()
 def curves(
     series: Mapping[str, Sequence[Point]],
     *,

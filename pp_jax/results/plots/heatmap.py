@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pp_jax import _matplotlib
 from pp_jax.results.plots import style
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _COLUMN, _ROW, _MARGIN = 0.95, 0.38, 2.2  # inches
 
 
+@_matplotlib.defaults()
 def heatmap(
     values: Sequence[Sequence[float | None]],
     *,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pp_jax import _matplotlib
 from pp_jax.results.plots import style
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _COLUMNS = 3
 _HEADROOM = 1.22  # of the highest bar: where the mean is written
 
 
+@_matplotlib.defaults()
 def histograms(
     panels: Mapping[str, Sequence[int]],
     *,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pp_jax import _files
+from pp_jax import _files, _matplotlib
 from pp_jax.results.summary import Range
 
 if TYPE_CHECKING:
@@ -30,16 +30,18 @@ CHANCE: dict[str, Any] = {
 _LEGEND_SIZE = 10.5  # points
 
 
+@_matplotlib.defaults()
 def png(figure: Figure, *, dpi: int = 100) -> bytes:
     """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, metadata=_files.PNG)
     return buffer.getvalue()
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure as PNG, atomically (`OSError` naming the path where it cannot be)."""
-    return _files.write_bytes(path, png(figure))
+    """Write a figure as PNG, atomically (`OSError` naming the path where it cannot be; `ValueError` where another
+    program's file is)."""
+    return _files.write_bytes(path, png(figure), mark=_files.MARKS[".png"])
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:

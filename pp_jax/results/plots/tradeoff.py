@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pp_jax import _matplotlib
 from pp_jax.results import summary
 from pp_jax.results.plots import labels, style
 from pp_jax.results.records import Record
@@ -18,6 +19,7 @@ _PLAIN: dict[str, Any] = {"markersize": 5, "linewidth": 0.8, "alpha": 0.55, "fil
 _SCALES = {"defender_accuracy": 100.0, "l1": 1.0}
 
 
+@_matplotlib.defaults()
 def tradeoff(records: Iterable[Record], *, columns: int = 2) -> Figure:
     """Draw what a defense saves (the attackers' accuracy) against what it costs.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pp_jax import _matplotlib
 from pp_jax.results.plots import style
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Gap(NamedTuple):
     defender: float
 
 
+@_matplotlib.defaults()
 def worst_case(rows: Sequence[Gap], *, title: str, undefended: float, chance: float) -> Figure:
     """Draw for each defense the plain attacker, the worst case, and the defender.
 

@@ -13,13 +13,14 @@ may then compute one cell twice; its record is still whole, and the last one sta
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import filelock
 
+from pp_jax import _files
 from pp_jax.results.records import canonical
 from pp_jax.results.records.record import Damaged, Record, find, load
 
@@ -42,7 +43,9 @@ def claim(folder: str | os.PathLike[str], config: Mapping[str, Any], *, wait: bo
     Raises:
       OSError: the folder cannot be written, or its file system has no locks.
     """
-    path = Path(folder) / ".claims" / f"{canonical.key(config)}.lock"
+    path = _files.expanded(folder) / ".claims" / f"{canonical.key(config)}.lock"
+    if path.exists() and path.stat().st_size:  # the library would empty it
+        raise OSError(errno.EEXIST, f"{path} is no lock of ours, which are empty: it is left as it is; move it away")
     # The library would otherwise replace a missing flock by files that outlive a killed process.
     lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
@@ -81,7 +84,7 @@ def once(
       ValueError: ``compute`` wrote no such record.
       OSError: the folder cannot be written, or its file system has no locks.
     """
-    path = Path(folder) / f"{canonical.key(config)}.json"
+    path = _files.expanded(folder) / f"{canonical.key(config)}.json"
     # A damaged record is reported by the process that redoes it, once.
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged):
         return load(path)

@@ -35,14 +35,16 @@ def export(path: str | os.PathLike[str], records: Iterable[Record]) -> Path:
       The path.
 
     Raises:
-      ValueError: another ending, no records, or two entries of a record under one dotted name.
+      ValueError: another ending, no records, two entries of a record under one dotted name, or a file that another
+        program wrote is there.
       OSError: the file cannot be written.
     """
     encode = writer(path)
     rows = [flat.row(record) for record in records]
     if not rows:
         raise ValueError("records is empty: a table needs at least one record")
-    return _files.write_bytes(path, encode({name: [row.get(name) for row in rows] for name in flat.names(rows)}))
+    data = encode({name: [row.get(name) for row in rows] for name in flat.names(rows)})
+    return _files.write_bytes(path, data, mark=_files.MARKS[Path(path).suffix])
 
 
 def writer(path: str | os.PathLike[str]) -> Callable[[Mapping[str, Sequence[Any]]], bytes]:

@@ -47,7 +47,7 @@ def _git_revision() -> str | None:
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(package), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return os.fsdecode(subprocess.run(command, capture_output=True, check=True, timeout=10).stdout).strip()
 
     try:
         # An environment inside another project's repository must not pass that project's commit off as ours.

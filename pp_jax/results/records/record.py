@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
-import shutil
+import secrets
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,8 +56,17 @@ class Damaged(ValueError):
         super().__init__(path, reason)
         self.path, self.reason = path, reason
 
+    @property
+    def named_as_ours(self) -> bool:
+        """Whether the file has the name of a record; any other is somebody else's."""
+        return re.fullmatch(r"[0-9a-f]{16}\.json", self.path.name) is not None
+
     def __str__(self) -> str:
-        return f"record {self.path} is damaged: {self.reason}; delete it, or run its cell again, which replaces it"
+        if self.named_as_ours:
+            return (
+                f"record {self.path} is damaged: {self.reason}; delete it, or run its cell again, which sets it aside"
+            )
+        return f"{self.path} is no record: {self.reason}; it is left as it is"
 
 
 def write(
@@ -70,7 +80,8 @@ def write(
     """Write the record of one cell atomically to ``folder/<key(config)>.json``.
 
     The environment (versions, device, machine, git revision, command, UTC time) and a checksum of everything are
-    added. What tells two kinds of record apart must be part of the configuration, since that alone names the file.
+    added. A damaged file in its place is not written over: it goes aside, under the same name with ``.damaged`` behind
+    it. What tells two kinds of record apart must be part of the configuration, since that alone names the file.
 
     Args:
       folder: made when missing.
@@ -92,7 +103,9 @@ def write(
     content["environment"] = environment()
     content["sha256"] = canonical.digest(content)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    return _files.write_bytes(Path(folder) / f"{canonical.name(content['config'])}.json", text.encode("ascii"))
+    path = _files.expanded(folder) / f"{canonical.name(content['config'])}.json"
+    _set_aside(path)
+    return _files.write_bytes(path, text.encode("ascii"))
 
 
 def load(path: str | os.PathLike[str]) -> Record:
@@ -111,7 +124,7 @@ def load(path: str | os.PathLike[str]) -> Record:
       Damaged: the file is no whole record of the configuration that its name says.
       OSError: the file cannot be read.
     """
-    path = Path(path)
+    path = _files.expanded(path)
     data = path.read_bytes()
     try:
         content = json.loads(data, parse_float=_finite, parse_constant=_finite)
@@ -155,7 +168,7 @@ def load_all(folder: str | os.PathLike[str], *, kind: str | None = None) -> list
 
 def scan(folder: str | os.PathLike[str]) -> Iterator[Record | Damaged]:
     """Every record of a folder in the order of their names, a damaged one as its error."""
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(_files.expanded(folder).glob("*.json")):
         try:
             yield load(path)
         except Damaged as error:
@@ -165,6 +178,17 @@ def scan(folder: str | os.PathLike[str]) -> Iterator[Record | Damaged]:
 def check_writable(folder: str | os.PathLike[str]) -> None:
     """Make a folder and prove that it takes a record, before long work starts (`OSError` naming it where not)."""
     _files.check_writable(folder)
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file that has a record's name and is none, unless it is empty: somebody may have written it."""
+    try:
+        load(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except Damaged:
+        if path.stat().st_size:
+            path.rename(path.with_name(f"{path.name}.{secrets.token_hex(4)}.damaged"))
 
 
 def _fault(content: Any, name: str) -> str | None:
@@ -195,15 +219,21 @@ def _finite(text: str) -> float:
 
 
 def _warn(error: Damaged, *, stacklevel: int) -> None:
-    warnings.warn(f"{error} (left out; it will be redone)", stacklevel=stacklevel + 1)
+    text = f"{error} (left out; it will be redone)" if error.named_as_ours else str(error)
+    warnings.warn(text, stacklevel=stacklevel + 1)
 
 
 def discard(partial: str | os.PathLike[str]) -> None:
-    """Remove what a killed or finished run kept on its way, ``folder/<key>.partial``; any other path stays.
+    """Remove what a killed or finished run kept on its way, in ``folder/<key>.partial``; any other path stays.
+
+    Only folders with our mark inside are removed, and only what we wrote in them; the folder goes when it is empty.
 
     Args:
       partial: that folder; a missing one is removed already.
     """
-    path = Path(partial)
-    if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+    path = _files.expanded(partial)
+    if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and path.is_dir() and not path.is_symlink():
+        for inner in path.iterdir():
+            _files.remove_own(inner)
+        with contextlib.suppress(OSError):  # something else is in it
+            path.rmdir()

@@ -1,10 +1,10 @@
 """Claims: one process at a time has a cell, and whoever dies has none."""
 
 import errno
+import fcntl
 import os
 import threading
 
-import filelock
 import pytest
 
 from pp_jax import records
@@ -97,7 +97,7 @@ def test_a_file_system_without_locks_is_an_error_and_never_a_guess(tmp_path, mon
     def flock(descriptor, operation):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(filelock._unix.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="on a file system with locks") as caught, records.claim(tmp_path, {}):
         pass
     assert caught.value.errno == code

@@ -1,8 +1,4 @@
-"""Checks at the library's edges: one ValueError in one line, which names the object, its value and what it must be.
-
-Geometry has its own next to the formula (`simplex.check`, `distance.check_budget`). Everything here is decided before
-anything is compiled, or from counts that a compiled program returns.
-"""
+"""The contracts of `types`: whether an object is the defense, oracle, solver or recovery that it is taken for."""
 
 import functools
 from typing import Any
@@ -11,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pp_jax._checks.keys import check_random_key
+from pp_jax._checks.posteriors import violations
 from pp_jax.types import Defense, StatefulDefense, TruncatingDefense
 
 _MISSING = object()
@@ -125,40 +123,15 @@ def check_forgetful(defense: Any) -> None:
 
 
 def check_key(defense: Defense | StatefulDefense[Any], key: jax.Array | None) -> None:
-    """Refuse a random defense without a key.
+    """Refuse a random defense without a key, and what is no key.
 
     Raises:
-        ValueError: naming the defense.
+        ValueError: naming the defense, or what was found in place of a key.
     """
-    if key is None and defense.random:
+    if key is not None:
+        check_random_key(key)
+    elif defense.random:
         raise ValueError(f"{name_of(defense)} draws random numbers: it needs key=jax.random.key(…), not None")
-
-
-def check_range(name: str, value: jax.Array | float, *, low: float, high: float, open_low: bool = False) -> None:
-    """Refuse a parameter outside [low, high], or (low, high]; one that is being traced cannot be seen and passes.
-
-    Raises:
-        ValueError: naming parameter, value and range.
-    """
-    try:
-        smallest, largest = float(jnp.min(value)), float(jnp.max(value))
-    except (jax.errors.ConcretizationTypeError, TypeError):
-        return
-    fits = (smallest > low if open_low else smallest >= low) and largest <= high
-    if not fits:
-        bad = largest if largest > high else smallest
-        upper = "" if high == float("inf") else f" and at most {high:.4g}"
-        raise ValueError(f"{name} must be {'above' if open_low else 'at least'} {low:g}{upper}, not {bad:g}")
-
-
-def check_count(name: str, value: int, *, low: int) -> None:
-    """Refuse a whole-number parameter below `low`.
-
-    Raises:
-        ValueError: naming parameter, value and requirement.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, not {value!r}")
 
 
 def check_classes(own: int, victims: int) -> None:
@@ -169,98 +142,6 @@ def check_classes(own: int, victims: int) -> None:
     """
     if own != victims:
         raise ValueError(f"the defense's network knows {own} classes, the victim's posterior has {victims}")
-
-
-def check_images(images: Any) -> None:
-    """Refuse images that are not (B, H, W, C), B ≥ 1, of uint8 or floating point.
-
-    Raises:
-        ValueError: naming shape or dtype.
-    """
-    if jnp.ndim(images) != 4 or len(images) == 0:
-        raise ValueError(f"images must have shape (B, H, W, C) with B ≥ 1, not {jnp.shape(images)}")
-    dtype = jnp.result_type(images)
-    if dtype != jnp.uint8 and not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(f"images must be uint8 or floating point in [0, 1], not {dtype}")
-
-
-def images_outside(images: jax.Array) -> jax.Array:
-    """The number of floating-point images with a pixel that is not in [0, 1] (NaN included), int32."""
-    if images.dtype == jnp.uint8:
-        return jnp.zeros((), jnp.int32)
-    inside = (images >= 0) & (images <= 1)
-    return jnp.sum(~inside.all(axis=(1, 2, 3)))
-
-
-def report_outside(outside: int, rows: int) -> None:
-    """Raise if any of so many images is out of range.
-
-    Raises:
-        ValueError: naming both numbers.
-    """
-    if outside:
-        raise ValueError(f"floating-point images must be in [0, 1]: {outside} of {rows} are not")
-
-
-def check_posteriors(probs: Any) -> None:
-    """Refuse posteriors (B, K), concrete, that are not on the simplex.
-
-    Raises:
-        ValueError: naming shape, dtype or how many rows break which requirement.
-    """
-    check_posteriors_form(probs)
-    report_violations(violations(jnp.asarray(probs)), jnp.shape(probs)[0])
-
-
-def check_posteriors_form(probs: Any) -> None:
-    """Refuse what cannot be posteriors by shape or dtype.
-
-    Raises:
-        ValueError: naming shape or dtype.
-    """
-    if jnp.ndim(probs) != 2 or jnp.shape(probs)[-1] < 2:
-        raise ValueError(f"posteriors must have shape (B, K) with K ≥ 2, not {jnp.shape(probs)}")
-    if not jnp.issubdtype(jnp.result_type(probs), jnp.floating):
-        raise ValueError(f"posteriors must be floating point, not {jnp.result_type(probs)}")
-
-
-def violations(probs: jax.Array) -> jax.Array:
-    """Count, per kind, the rows of (B, K) that are not posteriors: (not finite, negative, sum off), int32."""
-    finite = jnp.isfinite(probs).all(axis=-1)
-    negative = (probs < 0).any(axis=-1)
-    total = jnp.sum(probs.astype(jnp.promote_types(probs.dtype, jnp.float32)), axis=-1)
-    # A sum may be off by what the rounding of so many entries explains.
-    allowed = max(1e-3, probs.shape[-1] * float(jnp.finfo(probs.dtype).eps))
-    off = jnp.abs(total - 1) > allowed
-    return jnp.stack([jnp.sum(~finite), jnp.sum(finite & negative), jnp.sum(finite & ~negative & off)])
-
-
-def report_violations(counts: jax.Array, rows: int, *, what: str = "posteriors") -> None:
-    """Raise the first error that `violations` counted among so many rows, if any.
-
-    Raises:
-        ValueError: naming the requirement and how many rows break it.
-    """
-    requirements = ("must be finite", "must not be negative", "must sum to one")
-    for count, requirement in zip([int(c) for c in counts], requirements, strict=True):
-        if count:
-            raise ValueError(f"{what} {requirement}: {count} of {rows} rows do not")
-
-
-def check_answers(answers: Any, images: Any = None) -> None:
-    """Refuse responses of a transfer set that are no posteriors, and images that are not theirs.
-
-    Raises:
-        ValueError: naming shape, dtype or how many rows break which requirement.
-    """
-    check_posteriors(answers)
-    if len(answers) == 0:
-        raise ValueError("answers must be at least one, not 0")
-    if images is None:
-        return
-    check_images(images)
-    if len(images) != len(answers):
-        raise ValueError(f"images and answers must be as many: {len(images)} and {len(answers)}")
 
 
 def check_response(defense: Any, response: Any, probs: jax.Array) -> jax.Array:
