@@ -17,9 +17,9 @@ import servers
 from pp_jax import Top1, chain
 from pp_jax.detection import Blocked
 from pp_jax.service.ledger import EVERYBODY, Charged, Limits, Refused, StoreError
+from pp_jax.service.redis_ledger import RedisLedger
 
 redis = pytest.importorskip("redis")
-from pp_jax.service.redis_ledger import RedisLedger
 
 
 def executable():
