@@ -26,7 +26,7 @@ DEMO := --victim.epochs 2 --victim.decay-every 1 --attack.budget 4000 --attack.e
 
 CASES ?= 20000
 
-.PHONY: help demo data serve test test-slow test-exhaustive test-torch test-quick test-newest test-oldest fuzz lint types wheel bench reference clean
+.PHONY: help demo data serve test test-slow test-peers test-exhaustive test-torch test-quick test-newest test-oldest fuzz lint types wheel bench reference clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,9 @@ test-slow: $(VENV)/test  ## the tests that take longer
 
 test-exhaustive: $(VENV)/test  ## many more cases of what the tests try, compiled as users compile: a million posteriors, 224×224
 	XLA_FLAGS= $(PY) -m pytest $(WORKERS) -m exhaustive
+
+test-peers: $(VENV)/test  ## real servers, clients and attackers against the service, each in an environment of its own
+	$(PY) -m pytest -m peers tests/peers
 
 test-torch: $(VENV)/test $(VENV)/bench  ## the tests of the PyTorch baseline; they need PyTorch (a CPU build will do)
 	$(PY) -m pytest -m "slow or not slow" tests/benchmarks/test_torch_reference.py tests/models/test_import_torch_forward.py tests/models/test_import_torch_checkpoints.py
@@ -89,7 +92,7 @@ build/oldest.txt: setup.cfg .ci/oldest
 # Only what carries the mark of what made it goes: an environment of your own, given as VENV, stays, and so do build and
 # dist.
 clean:  ## remove the environments and the caches that these targets made; all else stays
-	@for made in "$(VENV)" .venv-newest .venv-oldest; do \
+	@for made in "$(VENV)" .venv-newest .venv-oldest .venv-peers-*; do \
 	if test -e "$$made/made-by-make"; then rm -rf "$$made"; \
 	elif test -e "$$made"; then echo "left alone: $$made, which this Makefile did not make"; fi; done
 	@for cache in .pytest_cache .mypy_cache .ruff_cache; do test ! -e $$cache/CACHEDIR.TAG || rm -rf $$cache; done

@@ -103,6 +103,12 @@ def parse(words, monkeypatch):
     if words[1] != "-m":
         return parse_benchmark(ROOT / words[1], words[2:], monkeypatch)
     module, arguments = words[2], words[3:]
+    if module == "pp_jax.service":
+        from pp_jax.service.__main__ import EXAMPLE
+
+        if arguments[0] == "example":
+            return None
+        arguments = [str(EXAMPLE) if word == "service.toml" else word for word in arguments]
     script = importlib.import_module(module if module.startswith("experiments") else f"{module}.__main__")
     monkeypatch.setattr(tyro, "cli", stop(cli))
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop(parse_args))

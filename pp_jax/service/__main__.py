@@ -9,6 +9,7 @@ there (`--model.upstream URL`). Every option of the file can be given on the com
 Exit status 2: the options cannot be served, and one line says why.
 """
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -67,28 +68,26 @@ def _serve(words: list[str]) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class _Key:
+    """Make a key, keep its hash in a file, and print the key: it is shown this once."""
+
+    name: tyro.conf.Positional[str]
+    """Of the account."""
+    keys: Path = Path("runs/service/keys.toml")
+    """The file."""
+    trusted: bool = False
+    """Neither defended, watched nor metered."""
+    budget: int | None = None
+    """Images in all."""
+    rate: int | None = None
+    """Images per window."""
+
+
 def _key(words: list[str]) -> int:
     """Add a key to a file, and show it once."""
-
-    def make(
-        name: tyro.conf.Positional[str],
-        keys: Path = Path("runs/service/keys.toml"),
-        trusted: bool = False,
-        budget: int | None = None,
-        rate: int | None = None,
-    ) -> None:
-        """Make a key, keep its hash in a file, and print the key: it is shown this once.
-
-        Args:
-            name: of the account.
-            keys: the file.
-            trusted: neither defended, watched nor metered.
-            budget: images in all.
-            rate: images per window.
-        """
-        print(add(_files.expanded(keys), Principal(name, trusted, budget, rate)))
-
-    tyro.cli(make, args=words, prog="python -m pp_jax.service key")
+    chosen = tyro.cli(_Key, args=words, prog="python -m pp_jax.service key")
+    print(add(_files.expanded(chosen.keys), Principal(chosen.name, chosen.trusted, chosen.budget, chosen.rate)))
     return 0
 
 

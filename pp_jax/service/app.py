@@ -1,5 +1,6 @@
 """The ASGI application: one route per endpoint of each protocol; what answers them is in `answering`."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from pp_jax._version import __version__
 from pp_jax.service import status
 from pp_jax.service.admission import Rejected
 from pp_jax.service.answering import Parts, Service
+from pp_jax.service.ledger import StoreError
 from pp_jax.serving import wire
 
 
@@ -131,7 +133,10 @@ def application(parts: Parts, *, failed: Callable[[], None] = lambda: None) -> F
     @app.get("/status", include_in_schema=False)
     async def overview(request: Request) -> Response:
         service.owner(request)
-        return HTMLResponse(status.page(service))
+        try:
+            return HTMLResponse(await asyncio.to_thread(status.page, service))
+        except StoreError as error:
+            raise Rejected(503, "ledger", "budgets cannot be read: try again later") from error
 
     status.describe(app)
     del server, live, metrics, overview, v1_status, rejected, unknown, broken, docs

@@ -27,6 +27,10 @@ class Model:
     """The input tensor's name there."""
     upstream_output: str = "posterior"
     """The output tensor's name there: posteriors, FP32."""
+    upstream_datatype: str = "FP32"
+    """The input's datatype there: FP32 with pixels in [0, 1], or UINT8; clients may send either."""
+    upstream_channels_first: bool = False
+    """Whether its images are (C, H, W), as those of PyTorch."""
     upstream_timeout_s: float = 10.0
     """Seconds that it may take."""
     architecture: str = ""

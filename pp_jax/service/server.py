@@ -92,7 +92,10 @@ def assemble(config: Config) -> Parts:
 def _upstream(config: Config, model: Model) -> Upstream:
     names = config.model
     there = Model(names.upstream_model, model.image_shape, model.classes, names.upstream_input, names.upstream_output)
-    return Upstream(names.upstream, there, timeout_s=names.upstream_timeout_s)
+    return Upstream(
+        names.upstream, there, timeout_s=names.upstream_timeout_s, datatype=names.upstream_datatype,
+        channels_first=names.upstream_channels_first,
+    )  # fmt: skip
 
 
 def ledger(config: Config) -> Ledger:

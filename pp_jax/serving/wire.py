@@ -200,20 +200,23 @@ def read_v2(body: bytes, header_length: str | None, model: Model, rows: int) -> 
     except WireError as error:
         raise WireError(f"the response is no JSON object: {error}", 502) from error
     outputs = content["outputs"] if isinstance(content.get("outputs"), list) else []
-    tensors = [tensor for tensor in outputs if isinstance(tensor, dict) and tensor.get("name") == model.output]
-    if len(tensors) != 1:
+    tensors = [tensor for tensor in outputs if isinstance(tensor, dict)]
+    named = [tensor for tensor in tensors if tensor.get("name") == model.output]
+    if len(named) != 1:
         raise WireError(f"the response must have one output {model.output!r}", 502)
-    tensor, wanted = tensors[0], (rows, model.classes)
+    tensor, wanted = named[0], (rows, model.classes)
     dtype = _TYPES.get(str(tensor.get("datatype")))
     if dtype is None or dtype.kind != "f" or tensor.get("shape") != list(wanted):
         raise WireError(f"the response's output must be floating point of shape {wanted}", 502)
-    parameters = tensor.get("parameters")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    # Servers may send outputs that nobody asked for: the bytes follow in the order of the tensors.
+    sizes = [_binary_size(t) for t in tensors]
+    place = next(index for index, t in enumerate(tensors) if t is tensor)
     try:
-        if size is None:
+        if sizes[place] is None:
             values = _numbers(tensor.get("data"), dtype)
-        elif size == rows * model.classes * dtype.itemsize == len(body) - length:
-            values = np.frombuffer(body, dtype, offset=length)
+        elif sizes[place] == math.prod(wanted) * dtype.itemsize and sum(s or 0 for s in sizes) == len(body) - length:
+            start = length + sum(s or 0 for s in sizes[:place])
+            values = np.frombuffer(body, dtype, math.prod(wanted), start)
         else:
             raise WireError("the response's binary tensor has another length than its shape", 502)
         values = values.reshape(wanted).astype(np.float32)
@@ -222,6 +225,13 @@ def read_v2(body: bytes, header_length: str | None, model: Model, rows: int) -> 
     if not np.isfinite(values).all():
         raise WireError("the response holds numbers that are not finite", 502)
     return values
+
+
+def _binary_size(tensor: dict[str, Any]) -> int | None:
+    """Bytes of a response's tensor after the JSON; None where its data are in the JSON."""
+    parameters = tensor.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    return size if type(size) is int and size >= 0 else None
 
 
 def _json(body: bytes) -> dict[str, Any]:

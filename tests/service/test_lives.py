@@ -117,7 +117,7 @@ class Broken(SQLiteLedger):
         return super().kept(name)
 
 
-def test_a_store_that_fails_is_a_503_and_comes_back(tmp_path, caplog):
+def test_a_store_that_fails_is_a_503_and_comes_back(tmp_path, caplog, monkeypatch):
     ledger = Broken(tmp_path / "l.sqlite")
     with servers.running(tmp_path, banded(), ledger=ledger) as server:
         server.ask(servers.alike(8), "bob")
@@ -129,7 +129,10 @@ def test_a_store_that_fails_is_a_503_and_comes_back(tmp_path, caplog):
         ledger.fails = ()
         # Not taken for a new account in between.
         assert server.ask(servers.images(1), "bob").status_code == 403
+        monkeypatch.setattr(ledger, "spent", lambda name: ledger._maybe("charge") or 0)
         ledger.fails = ("charge",)
+        assert server.client("owner").get("/status").status_code == 503
+        monkeypatch.undo()
         assert server.ask(servers.images(1)).status_code == 503
         ledger.fails = ("keep",)
         assert server.ask(servers.alike(8), "carol").status_code == 200
