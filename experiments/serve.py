@@ -74,7 +74,7 @@ def main() -> None:
             f"status   {address}/status   (any name, and the trusted key as password: {keys['owner']})",
         ]
         print(*lines, sep="\n", file=sys.stderr, flush=True)
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
         server.serve(chosen)
 
 
