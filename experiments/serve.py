@@ -8,6 +8,7 @@ prints a `curl` line that works, the keys, and the addresses of the docs, the me
 
 import dataclasses
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def main() -> None:
             f"status   {address}/status   (any name, and the trusted key as password: {keys['owner']})",
         ]
         print(*lines, sep="\n", file=sys.stderr, flush=True)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True)
         server.serve(chosen)
 
 

@@ -187,7 +187,7 @@ class Policy:
             options: `sticky`, `audit_only`.
 
         Raises:
-            ValueError: as the class, and for too few accounts for a rate.
+            ValueError: as the class, for too few accounts for a rate, and for too few queries for a score.
         """
         made = tuple(a.fitted(defender) if isinstance(a, type) and isinstance(a, Fitted) else a for a in actions)
         features = defender.network.features
@@ -208,6 +208,9 @@ class Policy:
         streams = np.concatenate([h(k, known, share, queries) for h, k in zip(habits, keys, strict=True)])
         scores = watch(watcher, others, streams)
         limits = jnp.asarray([threshold(scores, rate) for rate in rates], jnp.float32)
+        if np.isneginf(limits).any():
+            # Else whoever has any score at all would be over the threshold.
+            raise ValueError(f"queries is {queries}: must be more, as benign accounts have no score before that")
         return cls(watcher, limits, made, features, defender.params, **options)
 
     def init(self) -> PolicyState:

@@ -99,7 +99,7 @@ def page(service: "Service") -> str:
         "detector": parts.detector + (" (audit only: answers are true)" if engine.policy.audit_only else ""),
         "thresholds": ", ".join(f"{float(t):.4g}" for t in np.asarray(engine.policy.thresholds)) or "none",
         "images answered since the start": f"{images:.0f}",
-        "of all accounts, in all": f"{ledger.spent(EVERYBODY)} of {limits.everybody or 'no limit'}",
+        "of all accounts, in all": f"{ledger.spent(EVERYBODY)}, limit {limits.everybody or 'none'}",
         "mean L1 distance": f"{spent / images:.4f}" if images else "–",
         "accounts remembered": str(len(states)),
     }

@@ -1,5 +1,6 @@
 """Policies: bands, what answers in each, one account at a time, and their place in an evaluation."""
 
+import dataclasses
 import functools
 
 import jax
@@ -60,6 +61,10 @@ def test_an_audit_answers_truly_and_keeps_count():
     session, answers, audit = asked(policy(audit_only=True), images(1))
     np.testing.assert_allclose(answers, audit.probs, atol=1e-6)
     assert session.state.answered.tolist() == [7, 0, len(images(1)) - 7]
+    # Whatever the mildest action is.
+    strict = dataclasses.replace(policy(audit_only=True), actions=(Blocked(), Blocked(), Blocked()))
+    _, answers, audit = asked(strict, images(1))
+    np.testing.assert_allclose(answers, audit.probs, atol=1e-6)
 
 
 def test_one_account_cannot_change_what_another_gets():
