@@ -11,7 +11,7 @@ from pp_jax.detection.shapiro import shapiro
 from pp_jax.detection.similarity import Similarity
 from pp_jax.detection.views import Features, Pixels, Projected
 from pp_jax.detection.warning import ExtractionWarning
-from pp_jax.detection.watching import Observed, first_alarm, memory, observe, threshold, watch
+from pp_jax.detection.watching import Observed, first_alarm, memory, observe, summaries, threshold, watch
 
 __all__ = [
     "Blocked",
@@ -37,6 +37,7 @@ __all__ = [
     "memory",
     "observe",
     "shapiro",
+    "summaries",
     "threshold",
     "watch",
 ]

@@ -15,7 +15,7 @@ from pp_jax.detection.labels import LabelMMD
 from pp_jax.detection.prada import Prada
 from pp_jax.detection.scores import Confidence, KolmogorovSmirnov, MeanPValue, PValue
 from pp_jax.detection.similarity import Similarity
-from pp_jax.detection.views import Pixels, Projected
+from pp_jax.detection.views import Features, Pixels, Projected
 from pp_jax.detection.warning import ExtractionWarning
 from pp_jax.detection.watching import Observed
 from pp_jax.types import Detector, Params
@@ -67,10 +67,12 @@ def coverage(key: jax.Array, network: Any, params: Params, seen: Observed, label
 
 
 def similarity(key: jax.Array, network: Any, params: Params, seen: Observed, labels: Any) -> Similarity:
-    """Matches in the victim's features."""
+    """Matches in a random projection of the victim's features to 32 numbers."""
     del network, params, labels
-    order = np.asarray(jax.random.permutation(key, len(seen.features)))
-    return Similarity.fitted(np.asarray(seen.features)[order])
+    order, directions = jax.random.split(key)
+    view = Projected.drawn(directions, Features(), of=seen.features.shape[1])
+    rows = np.asarray(seen.features @ view.matrix)[np.asarray(jax.random.permutation(order, len(seen.features)))]
+    return Similarity.fitted(rows, view=view)
 
 
 def p_values(
