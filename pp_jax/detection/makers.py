@@ -31,11 +31,11 @@ def prada(key: jax.Array, network: Any, params: Params, seen: Observed, labels: 
 
 
 def warning(key: jax.Array, network: Any, params: Params, seen: Observed, labels: Any) -> ExtractionWarning:
-    """The extraction warning in the same projection; its validation sets are 2000 of the images."""
+    """The extraction warning in the same projection, every 100 queries; its validation sets are 2000 of the images."""
     del network, params, labels
     view = _projection(key, seen)
     vectors = jax.lax.map(lambda pair: view(*pair), (seen.images[:2000], seen.features[:2000]), batch_size=250)
-    return ExtractionWarning.fitted(view, vectors, np.argmax(seen.probs[:2000], axis=1))
+    return ExtractionWarning.fitted(view, vectors, np.argmax(seen.probs[:2000], axis=1), every=100)
 
 
 def dadd(key: jax.Array, network: Any, params: Params, seen: Observed, labels: Any, *, window: int = 16) -> Dadd:
