@@ -1,5 +1,6 @@
 """Detectors watch one account's queries and score how much they look like an attack; policies act on scores."""
 
+from pp_jax.detection.accusing import accused
 from pp_jax.detection.coverage import Coverage
 from pp_jax.detection.dadd import Dadd
 from pp_jax.detection.hoda import Hoda
@@ -33,6 +34,7 @@ __all__ = [
     "ProofOfWork",
     "Similarity",
     "Throttled",
+    "accused",
     "first_alarm",
     "memory",
     "observe",
