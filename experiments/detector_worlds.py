@@ -114,6 +114,8 @@ def attackers(config: Any, victim: Any) -> dict[str, tuple[Any, Any]]:
     found[f"neighbour attack, with {len(probes)} of {name}"] = seen(np.concatenate([pictures, probes])), both
     noise = rng.integers(0, 256, (4000, *pictures.shape[1:]), np.uint8)
     found["random noise"] = seen(noise), random_order(len(noise))
+    if not config.adaptive:
+        return found
     substitute = training.Recipe(5, learning_rate=0.05, momentum=0.9)
     classes = common.known_classes(dataclasses.replace(pool, images=pictures, labels=np.asarray(pool.labels)[rows]))
     starts = np.asarray(config.test().images[-1000:])

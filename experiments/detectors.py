@@ -46,6 +46,8 @@ class Config(common.Options):
     """Images of the victim's distribution that this attacker owns."""
     other: str | None = None
     """Another pool, of which the neighbour attack queries 100 images; notmnist or font_letters by default."""
+    adaptive: bool = True
+    """Run the attacks that choose queries by earlier responses too; they take longest."""
     detectors: tuple[str, ...] = ()
     """Names of functions in `pp_jax.detection.makers`; all by default."""
     folder: str = "detectors"
@@ -128,6 +130,8 @@ def run(config: Config) -> list[Any]:
         "accounts": config.accounts, "measured": config.measured, "identities": list(config.identities),
         "mixtures": list(config.mixtures), "own_images": config.own_images, "other": config.other,
     }  # fmt: skip
+    if not config.adaptive:
+        settings["adaptive"] = False
     found, at = {}, None
     for name in names:
         record = records.find(folder, {**settings, "detector": name})
