@@ -9,6 +9,8 @@ from experiments import common
 SIZES = (30, 100, 300, 1000, 2000)
 """Queries at which a stolen model is trained, for the curve of its accuracy."""
 PROBES = 100
+ADAPTIVE = ("adaptive Knockoff", "JBDA", "JB-top3")
+"""Attacks whose queries depend on the responses."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,8 +116,6 @@ def attackers(config: Any, victim: Any) -> dict[str, tuple[Any, Any]]:
     found[f"neighbour attack, with {len(probes)} of {name}"] = seen(np.concatenate([pictures, probes])), both
     noise = rng.integers(0, 256, (4000, *pictures.shape[1:]), np.uint8)
     found["random noise"] = seen(noise), random_order(len(noise))
-    if not config.adaptive:
-        return found
     substitute = training.Recipe(5, learning_rate=0.05, momentum=0.9)
     classes = common.known_classes(dataclasses.replace(pool, images=pictures, labels=np.asarray(pool.labels)[rows]))
     starts = np.asarray(config.test().images[-1000:])
@@ -125,6 +125,8 @@ def attackers(config: Any, victim: Any) -> dict[str, tuple[Any, Any]]:
         "JB-top3": (attacks.jb_topk(network, recipe=substitute, seed_size=100), starts),
     }
     for name, (strategy, start) in made.items():
+        if name in config.skip:
+            continue
         api = BlackBox(victim.network, victim.params).api()
         transfer = attacks.collect(key, strategy, start, api, budget=n)
         found[name] = seen(transfer.images), np.arange(len(transfer.images))[None]

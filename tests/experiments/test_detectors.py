@@ -41,6 +41,8 @@ def test_every_detector_meets_every_attack_and_every_kind_of_benign_account(data
 def test_a_detector_that_there_is_not_is_refused(data_dir, tmp_path):
     with pytest.raises(ValueError, match="there is no detector 'nobody': prada, warning, dadd"):
         detectors.run(small(detectors.Config, data_dir, tmp_path, detectors=("nobody",)))
+    with pytest.raises(ValueError, match="skip has 'JB': must be of adaptive Knockoff, JBDA, JB-top3"):
+        detectors.run(small(detectors.Config, data_dir, tmp_path, skip=("JB",)))
 
 
 def test_the_accuracy_between_two_numbers_of_queries_is_interpolated():
