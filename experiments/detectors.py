@@ -1,6 +1,6 @@
 """Detectors by account: what each sees of every attack, and how often it accuses a benign account.
 
-    python -m experiments.detectors                                  # MNIST ← font_letters, about 15 minutes
+    python -m experiments.detectors                                  # MNIST ← font_letters, about 40 minutes
     python -m experiments.detectors --attack.pool notmnist --attack.budget 4000
 
 Detectors are fitted on half of the victim's test images, and their thresholds set on benign accounts that query as many
