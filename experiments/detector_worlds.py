@@ -21,7 +21,8 @@ class World:
         victim: with network and parameters.
         snapshots: parameters by epoch of another training run, on 10,000 of the victim's images.
         fitted: benign images that detectors are made from, as the victim sees them, with their classes.
-        calibration: streams of the benign accounts that thresholds are set on.
+        calibration: the benign accounts that thresholds are set on, of images that no detector was made from: the
+            pool and the streams.
         kinds: benign accounts by kind: the pool and the streams.
         attacks: attacking accounts by attack: the pool and the streams, (A, n).
         own: images of the victim's distribution that an informed attacker owns.
@@ -33,7 +34,7 @@ class World:
     victim: Any
     snapshots: list[Any]
     fitted: tuple[Any, Any]
-    calibration: Any
+    calibration: tuple[Any, Any]
     kinds: Mapping[str, tuple[Any, Any]]
     attacks: Mapping[str, tuple[Any, Any]]
     own: Any
@@ -54,18 +55,17 @@ def world(config: Any) -> World:
 
     victim, test, n = config.trained(), config.test(), config.attack.budget
     network, params, key = victim.network, victim.params, jax.random.key(config.seeds[0])
-    half = len(test.images) // 2
-    order = np.random.default_rng(0).permutation(len(test.images))
-    first, second = order[:half], order[half:]
+    first, second, third = np.array_split(np.random.default_rng(0).permutation(len(test.images)), 3)
     truth = np.asarray(test.labels)
-    fitted = detection.observe(network, params, test.images[first])
-    other = detection.observe(network, params, test.images[second])
+    fitted, calibrating, other = (
+        detection.observe(network, params, test.images[part]) for part in (first, second, third)
+    )
     kinds = {
-        name_of(habit): (other, habit(jax.random.fold_in(key, i), truth[second], config.measured, n))
+        name_of(habit): (other, habit(jax.random.fold_in(key, i), truth[third], config.measured, n))
         for i, habit in enumerate(benign.HABITS)
     }
     for drift in DRIFTS:
-        seen = detection.observe(network, params, drifted(key, test.images[second], drift))
+        seen = detection.observe(network, params, drifted(key, test.images[third], drift))
         kinds[str(drift)] = seen, kinds["uniform"][1]
     snapshots: list[Any] = []
     training.fit(
@@ -73,7 +73,7 @@ def world(config: Any) -> World:
         on_epoch=lambda state, _: snapshots.append(jax.tree.map(np.array, state.params)),
     )  # fmt: skip
     attacks = attackers(config, victim)
-    calm = benign.uniform(key, truth[first], config.accounts, n)
+    calm = calibrating, benign.uniform(key, truth[second], config.accounts, n)
     own = detection.Observed(*(leaf[: config.own_images] for leaf in other))
     identities = tuple(count for count in config.identities if count <= n)
     return World(

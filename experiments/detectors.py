@@ -3,14 +3,14 @@
     python -m experiments.detectors                                  # MNIST ← font_letters, about 40 minutes
     python -m experiments.detectors --attack.pool notmnist --attack.budget 4000
 
-Detectors are fitted on half of the victim's test images, and their thresholds set on benign accounts that query as many
-images of that half as the attacker's budget (uniformly at random), at false-alarm rates of 1 % and 0.1 % per account.
-All else is measured on the other half. An attacker is stopped at its first alarm at 1 %; its accuracy is read off a
-curve of models trained on as many of its queries as were answered by then. Then the same with its budget split over
-several identities, with benign-looking queries mixed in, and for an attacker who runs the very detector and picks,
-query by query, the least suspicious of 16 images. Attacks are those on the undefended victim: what a blocked attacker
-would do next is not played out. Writes a record per detector, `detectors.md`, `benign.md` and `informed.md` into
-`runs/detectors`.
+Detectors are fitted on a third of the victim's test images. Their thresholds are set on benign accounts that query as
+many images of the second third as the attacker's budget (uniformly at random), at false-alarm rates of 1 % and 0.1 %
+per account. All else is measured on the last third. An attacker is stopped at its first alarm at 1 %; its accuracy is
+read off a curve of models trained on as many of its queries as were answered by then. Then the same with its budget
+split over several identities, with benign-looking queries mixed in, and for an attacker who runs the very detector and
+picks, query by query, the least suspicious of 16 images. Attacks are those on the undefended victim: what a blocked
+attacker would do next is not played out. Writes a record per detector, `detectors.md`, `benign.md` and `informed.md`
+into `runs/detectors`.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ def judge(at: World, maker: Callable[..., Any]) -> dict[str, Any]:
 
     key = jax.random.key(1)
     detector = maker(key, at.victim.network, at.victim.params, *at.fitted)
-    calm = detection.watch(detector, at.fitted[0], at.calibration)
+    calm = detection.watch(detector, *at.calibration)
     limits = [detection.threshold(calm, rate) for rate in RATES]
     scored = {kind: detection.watch(detector, *streams) for kind, streams in at.kinds.items()}
 
@@ -130,7 +130,7 @@ def run(config: Config) -> list[Any]:
     settings = {
         "victim": config.victim.settings(), "attack": dataclasses.asdict(config.attack), "seed": config.seeds[0],
         "accounts": config.accounts, "measured": config.measured, "identities": list(config.identities),
-        "mixtures": list(config.mixtures), "own_images": config.own_images, "other": config.other,
+        "split": "thirds", "mixtures": list(config.mixtures), "own_images": config.own_images, "other": config.other,
     }  # fmt: skip
     if config.skip:
         settings["skip"] = list(config.skip)
