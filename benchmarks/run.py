@@ -1,6 +1,6 @@
 """Run the benchmarks: a table in the terminal, and all that was measured in a JSON file.
 
-    python benchmarks/run.py                    # about 10 minutes on 2 idle cores
+    python benchmarks/run.py                    # about 13 minutes on 2 idle cores
     python benchmarks/run.py --only mad_lenet   # one of them
 
 Every benchmark runs in a process of its own, one after the other, so that none inherits another's memory or threads.
@@ -31,6 +31,7 @@ Name = Literal[
     "sweep",
     "streams",
     "modelguard",
+    "detectors",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 # Benchmarks that are not the function `rows` of the script of their name.

@@ -4,6 +4,7 @@
     python -m experiments.worst_case --attack.pool notmnist --seeds 0 1 2 --attackers standard
     python -m experiments.worst_case --equal accuracy --at 0.02            # every defense may lose two points
     python -m experiments.worst_case --defense none 'MAD(epsilon=0.5)' mine.py:Mine
+    python -m experiments.worst_case --defense none mine.py:ENTRY          # a policy, as in docs/detection.md
 
 Trains a victim (MNIST, LeNet), puts each defense in front of it, steals it with every attacker that applies, and shows
 for each defense the worst case, who it was, and what the plain attacker had. Writes a record per run, `worst_case.md`,
@@ -36,7 +37,8 @@ class Config(common.Options):
     """Defenses × attackers × seeds."""
 
     defense: tuple[str, ...] = DEFENSES
-    """Which: a class of pp_jax.defenses with its parameters, or yours, as in mine.py:Mine."""
+    """Which: a class of pp_jax.defenses with its parameters, or yours, as in mine.py:Mine;
+    an entry of yours, such as a policy, as in mine.py:ENTRY."""
     attackers: tuple[str, ...] = ("quick",)
     """`standard`, `quick`, single members by name, or yours, as in mine.py:MINE."""
     equal: common.Equal | None = None

@@ -197,6 +197,27 @@ class Detector(Protocol[State]):
         """
 
 
+@runtime_checkable
+class SummarisingDetector(Protocol[State]):
+    """A detector that keeps of a query only what can be computed from that query alone.
+
+    update(s, x, y, h) = fold(s, summarise(x, y, h)), so that `detection.watch` computes the summary of an image once
+    for all accounts that ask about it.
+    """
+
+    def init(self) -> State:
+        """Return the memory before the first query."""
+
+    def update(self, state: State, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[State, jax.Array]:
+        """Return the memory after a query and the score; see `Detector`."""
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> Any:
+        """Return what is kept of a query, a pytree of arrays."""
+
+    def fold(self, state: State, summary: Any) -> tuple[State, jax.Array]:
+        """Return the memory after a query of this summary, and the score."""
+
+
 class Audit(NamedTuple):
     """What the defender sees of a black box's responses and the attacker never does.
 

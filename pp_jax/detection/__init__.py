@@ -1,5 +1,6 @@
 """Detectors watch one account's queries and score how much they look like an attack; policies act on scores."""
 
+from pp_jax.detection.accusing import accused
 from pp_jax.detection.coverage import Coverage
 from pp_jax.detection.dadd import Dadd
 from pp_jax.detection.hoda import Hoda
@@ -11,7 +12,7 @@ from pp_jax.detection.shapiro import shapiro
 from pp_jax.detection.similarity import Similarity
 from pp_jax.detection.views import Features, Pixels, Projected
 from pp_jax.detection.warning import ExtractionWarning
-from pp_jax.detection.watching import Observed, first_alarm, memory, observe, threshold, watch
+from pp_jax.detection.watching import Observed, first_alarm, memory, observe, summaries, threshold, watch
 
 __all__ = [
     "Blocked",
@@ -33,10 +34,12 @@ __all__ = [
     "ProofOfWork",
     "Similarity",
     "Throttled",
+    "accused",
     "first_alarm",
     "memory",
     "observe",
     "shapiro",
+    "summaries",
     "threshold",
     "watch",
 ]

@@ -63,9 +63,16 @@ class Coverage:
     def update(
         self, state: CoverageState, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[CoverageState, jax.Array]:
-        """Return the memory after a query and the share of buckets hit; see `types.Detector`."""
+        """Return the memory after a query and the score; see `types.Detector`."""
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
+        """Return the number of the bucket."""
         del image, probs
         signs = (features.astype(jnp.float32) - self.centre) @ self.planes > 0
-        bucket = jnp.sum(signs * 2 ** jnp.arange(self.bits))
-        hit = state.hit.at[bucket].set(True)
+        return jnp.sum(signs * 2 ** jnp.arange(self.bits)).astype(jnp.int32)
+
+    def fold(self, state: CoverageState, summary: jax.Array) -> tuple[CoverageState, jax.Array]:
+        """Return the memory after a query of this bucket, and the share of buckets hit."""
+        hit = state.hit.at[summary].set(True)
         return CoverageState(hit), jnp.mean(hit, dtype=jnp.float32)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax._checks import check_count
+from pp_jax.detection.sometimes import when
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
 
@@ -15,11 +16,12 @@ _SHRINKAGE = 1e-6
 
 
 class DaddState(NamedTuple):
-    """The last queries: features, features times Σ_c^½ of their predicted class, and that class."""
+    """The last queries: features, features times Σ_c^½ of their predicted class, and that class; the last score."""
 
     features: Window
     scaled: Window
     classes: jax.Array
+    score: jax.Array
 
 
 @pytree
@@ -32,21 +34,22 @@ class Dadd:
 
     over the last n queries, n_c of them of predicted class c, with μ̂_c and Σ̂_c their mean and covariance (divided by
     n_c). With n_c below the number of features Σ̂_c has rank n_c − 1 and F² stays far from zero for benign accounts
-    too: only the threshold's calibration tells. −∞ until the window is full.
+    too: only the threshold's calibration tells. Between tests the last score stands; it is −∞ until the window is full.
 
     The last trace is the sum of singular values of the centred rows times Σ_c^½, taken from an n × n matrix. Features
     are first projected on the d principal axes of the training features.
 
-    Memory an account: 4·(n·(2·d + 1) + 2) bytes.
+    Memory an account: 4·(n·(2·d + 1) + 3) bytes.
 
     Attributes:
         axes: principal axes, (F, d).
         means: μ_c, (K, d).
         roots: Σ_c^½, (K, d, d).
         window: n; static.
+        every: queries from score to score; static.
 
     Raises:
-        ValueError: for a window below 2.
+        ValueError: for a window below 2, or scores less than a query apart.
 
     Source: "D-ADD", AAAI 2025, arXiv 2503.12497; windows of 16 (MNIST, CIFAR-10) to 256 (CIFAR-100).
     """
@@ -55,10 +58,12 @@ class Dadd:
     means: jax.Array
     roots: jax.Array
     window: int = dataclasses.field(default=16, metadata={"static": True})
+    every: int = dataclasses.field(default=4, metadata={"static": True})
 
     def __post_init__(self) -> None:
-        """Check the window."""
+        """Check the counts."""
         check_count("window", self.window, low=2)
+        check_count("every", self.every, low=1)
 
     @classmethod
     def fitted(cls, features: Any, labels: Any, *, window: int = 16, components: int = 64) -> "Dadd":
@@ -87,21 +92,33 @@ class Dadd:
     def init(self) -> DaddState:
         """Return the memory before the first query."""
         rows = empty(self.window, (self.means.shape[1],))
-        return DaddState(rows, rows, jnp.zeros(self.window, jnp.int32))
+        never = jnp.asarray(-jnp.inf, jnp.float32)
+        return DaddState(rows, rows, jnp.zeros(self.window, jnp.int32), never)
 
     def update(
         self, state: DaddState, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[DaddState, jax.Array]:
         """Return the memory after a query and the score; see `types.Detector`."""
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(
+        self, image: jax.Array, probs: jax.Array, features: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the features on the principal axes, (d,), these times Σ_c^½, (d,), and the class c."""
         del image
         label = jnp.argmax(probs).astype(jnp.int32)
         row = features.astype(jnp.float32) @ self.axes
+        # By all roots, then the one: mapped over queries that is one product, where a choice would copy the roots.
+        return row, jnp.einsum("d,kde->ke", row, self.roots)[label], label
+
+    def fold(self, state: DaddState, summary: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[DaddState, jax.Array]:
+        """Return the memory after a query, and the score."""
+        row, scaled, label = summary
         classes = state.classes.at[state.features.seen % self.window].set(label)
-        # By all roots, then the one: mapped over accounts that is one product, where a choice would copy the roots.
-        scaled = jnp.einsum("d,kde->ke", row, self.roots)[label]
-        state = DaddState(push(state.features, row), push(state.scaled, scaled), classes)
-        score = jax.lax.cond(state.features.full, lambda: self._distance(state), lambda: jnp.float32(-jnp.inf))
-        return state, score
+        new = DaddState(push(state.features, row), push(state.scaled, scaled), classes, state.score)
+        due = new.features.full & (new.features.seen % self.every == 0)
+        score = when(due, Dadd._distance, state.score, self, new)
+        return new._replace(score=score), score
 
     def _distance(self, state: DaddState) -> jax.Array:
         """Σ_c n_c F²_c / n."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax._checks import check_count
-from pp_jax.detection.watching import Observed
+from pp_jax.detection.watching import Observed, fold, summaries
 from pp_jax.types import Detector
 
 
@@ -56,7 +56,7 @@ def mixed(key: jax.Array, stream: Any, benign: Any, share: float) -> np.ndarray:
 
 
 def evading(
-    key: jax.Array, detector: Detector[Any], seen: Observed, *, queries: int, candidates: int = 16
+    key: jax.Array, detector: Detector[Any], seen: Observed, *, queries: int, candidates: int = 16, known: Any = None
 ) -> np.ndarray:
     """Query by query the image with the lowest score among a few: by an attacker who has the detector itself.
 
@@ -69,6 +69,7 @@ def evading(
         seen: the attacker's pool as the victim sees it.
         queries: length of the stream.
         candidates: images that are compared at each step.
+        known: `watching.summaries(detector, seen)`, where they are at hand.
 
     Returns:
         Indices into the pool, (queries,); some may come twice.
@@ -78,16 +79,19 @@ def evading(
     """
     check_count("queries", queries, low=1)
     check_count("candidates", candidates, low=1)
-    return np.asarray(_evading(key, detector, seen, queries, candidates))
+    known = summaries(detector, seen) if known is None else known
+    return np.asarray(_evading(key, detector, queries, candidates, known))
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _evading(key: jax.Array, detector: Detector[Any], seen: Observed, queries: int, candidates: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _evading(key: jax.Array, detector: Detector[Any], queries: int, candidates: int, known: Any) -> jax.Array:
+    size = len(jax.tree.leaves(known)[0])
+
     def step(state: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        rows = jax.random.randint(key, (candidates,), 0, len(seen.images))
-        states, scores = jax.vmap(
-            lambda row: detector.update(state, seen.images[row], seen.probs[row], seen.features[row])
-        )(rows)
+        rows = jax.random.randint(key, (candidates,), 0, size)
+        states, scores = jax.vmap(functools.partial(fold, detector, state))(
+            jax.tree.map(lambda leaf: leaf[rows], known)
+        )
         best = jnp.argmin(scores)
         return jax.tree.map(lambda leaf: leaf[best], states), rows[best]
 

@@ -75,7 +75,7 @@ class Hoda:
         """The hardness of one image, 0 … E − 1."""
         classes = jax.vmap(lambda params: jnp.argmax(self.logits_fn(params, image)))(self.snapshots)
         other = classes != classes[-1]
-        return jnp.max(jnp.where(other, jnp.arange(len(classes)) + 1, 0))
+        return jnp.max(jnp.where(other, jnp.arange(len(classes)) + 1, 0)).astype(jnp.int32)
 
     def init(self) -> Window:
         """Return the memory before the first query."""
@@ -84,10 +84,18 @@ class Hoda:
     def update(
         self, state: Window, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[Window, jax.Array]:
-        """Return the memory after a query and the Pearson distance, in [0, 2]; see `types.Detector`."""
+        """Return the memory after a query and the score; see `types.Detector`."""
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
+        """Return the hardness."""
         del probs, features
-        state = push(state, self.hardness(image))
-        own = jnp.bincount(state.rows, length=len(self.benign)) / self.window
+        return self.hardness(image)
+
+    def fold(self, state: Window, summary: jax.Array) -> tuple[Window, jax.Array]:
+        """Return the memory after a query of this hardness, and the Pearson distance, in [0, 2]."""
+        state = push(state, summary)
+        own = jnp.sum(state.rows[:, None] == jnp.arange(len(self.benign))[None, :], axis=0) / self.window
         a, b = own - jnp.mean(own), self.benign - jnp.mean(self.benign)
         norms = jnp.sqrt(jnp.sum(a**2) * jnp.sum(b**2))
         distance = 1 - jnp.sum(a * b) / jnp.where(norms > 0, norms, 1)

@@ -54,11 +54,19 @@ class LabelMMD:
     def update(
         self, state: Window, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[Window, jax.Array]:
-        """Return the memory after a query and the score MMD²; see `types.Detector`."""
+        """Return the memory after a query and the score; see `types.Detector`."""
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
+        """Return the predicted class."""
         del image, features
-        state = push(state, jnp.argmax(probs))
+        return jnp.argmax(probs).astype(jnp.int32)
+
+    def fold(self, state: Window, summary: jax.Array) -> tuple[Window, jax.Array]:
+        """Return the memory after a query of this class, and the score MMD²."""
+        state = push(state, summary)
         n = self.window
-        counts = jnp.zeros(len(self.shares)).at[state.rows].add(1)
+        counts = jnp.sum(state.rows[:, None] == jnp.arange(len(self.shares))[None, :], axis=0).astype(jnp.float32)
         score = (
             jnp.sum(counts * (counts - 1)) / (n * (n - 1))
             - 2 * jnp.sum(self.shares * counts) / n

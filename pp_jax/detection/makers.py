@@ -15,7 +15,7 @@ from pp_jax.detection.labels import LabelMMD
 from pp_jax.detection.prada import Prada
 from pp_jax.detection.scores import Confidence, KolmogorovSmirnov, MeanPValue, PValue
 from pp_jax.detection.similarity import Similarity
-from pp_jax.detection.views import Pixels, Projected
+from pp_jax.detection.views import Features, Pixels, Projected
 from pp_jax.detection.warning import ExtractionWarning
 from pp_jax.detection.watching import Observed
 from pp_jax.types import Detector, Params
@@ -31,11 +31,11 @@ def prada(key: jax.Array, network: Any, params: Params, seen: Observed, labels: 
 
 
 def warning(key: jax.Array, network: Any, params: Params, seen: Observed, labels: Any) -> ExtractionWarning:
-    """The extraction warning in the same projection; its validation sets are 2000 of the images."""
+    """The extraction warning in the same projection, every 100 queries; its validation sets are 2000 of the images."""
     del network, params, labels
     view = _projection(key, seen)
     vectors = jax.lax.map(lambda pair: view(*pair), (seen.images[:2000], seen.features[:2000]), batch_size=250)
-    return ExtractionWarning.fitted(view, vectors, np.argmax(seen.probs[:2000], axis=1))
+    return ExtractionWarning.fitted(view, vectors, np.argmax(seen.probs[:2000], axis=1), every=100)
 
 
 def dadd(key: jax.Array, network: Any, params: Params, seen: Observed, labels: Any, *, window: int = 16) -> Dadd:
@@ -67,10 +67,12 @@ def coverage(key: jax.Array, network: Any, params: Params, seen: Observed, label
 
 
 def similarity(key: jax.Array, network: Any, params: Params, seen: Observed, labels: Any) -> Similarity:
-    """Matches in the victim's features."""
+    """Matches in a random projection of the victim's features to 32 numbers."""
     del network, params, labels
-    order = np.asarray(jax.random.permutation(key, len(seen.features)))
-    return Similarity.fitted(np.asarray(seen.features)[order])
+    order, directions = jax.random.split(key)
+    view = Projected.drawn(directions, Features(), of=seen.features.shape[1])
+    rows = np.asarray(seen.features @ view.matrix)[np.asarray(jax.random.permutation(order, len(seen.features)))]
+    return Similarity.fitted(rows, view=view)
 
 
 def p_values(

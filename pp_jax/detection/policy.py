@@ -1,6 +1,7 @@
 """What is done about an account's score: bands, each with an action, as one defense with a memory."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax._checks import check_defense, name_of, remembers
-from pp_jax.defenses.cards import Card, Defender, Fitted, presumed
+from pp_jax.defenses.cards import Card, Carded, Defender, Fitted, presumed
 from pp_jax.defenses.composition import Chain
 from pp_jax.defenses.resampled import Resampled
 from pp_jax.detection import makers
@@ -22,6 +23,23 @@ from pp_jax.types import Defense, Detector, Params, Query
 
 FITTED_IMAGES = 20_000
 """Training images that detector and thresholds are made from, at most."""
+_PUBLISHED: dict[str, Any] = {"detector": makers.p_values, "actions": (Chain(), Resampled), "rates": (0.01,)}
+
+
+def _label(parameters: Mapping[str, Any]) -> str:
+    """The policy in a few words: `p_values → resampled at 1 %`."""
+    given = {**_PUBLISHED, **parameters}
+    steps = [
+        f"{_called(action)} at {100 * rate:g} %"
+        for action, rate in zip(given["actions"][1:], given["rates"], strict=False)
+    ]
+    return " → ".join([name_of(given["detector"]), *steps])
+
+
+def _called(action: Any) -> str:
+    """An action's name on its card, where that does not depend on parameters; its class otherwise."""
+    label = action.card.label if isinstance(action, Carded) else None
+    return label if isinstance(label, str) else name_of(action)
 
 
 @pytree
@@ -122,6 +140,8 @@ class Policy:
         params: its parameters.
         sticky: whether an account stays in its highest band; static.
         audit_only: answer truly whatever the band, and only keep count; static.
+        account_queries: how many queries the accounts had that the thresholds were set on; None where that is not
+            known; static.
 
     Raises:
         ValueError: for thresholds that fall or are not one fewer than the actions; an action that is no defense or has
@@ -135,8 +155,9 @@ class Policy:
     params: Params
     sticky: bool = dataclasses.field(default=True, metadata={"static": True})
     audit_only: bool = dataclasses.field(default=False, metadata={"static": True})
+    account_queries: int | None = dataclasses.field(default=None, metadata={"static": True})
 
-    card = Card("policy")
+    card = Card(_label)
     reads_image = True
 
     def __post_init__(self) -> None:
@@ -164,9 +185,9 @@ class Policy:
         cls,
         defender: Defender,
         *,
-        detector: Maker = makers.p_values,
-        actions: tuple[Any, ...] = (Chain(), Resampled),
-        rates: tuple[float, ...] = (0.01,),
+        detector: Maker = _PUBLISHED["detector"],
+        actions: tuple[Any, ...] = _PUBLISHED["actions"],
+        rates: tuple[float, ...] = _PUBLISHED["rates"],
         queries: int = 1000,
         accounts: int = 1000,
         habits: tuple[Habit, ...] = (uniform,),
@@ -193,7 +214,7 @@ class Policy:
         features = defender.network.features
         if defender.rehearsal:
             none = Coverage(jnp.zeros((1, 1)), jnp.zeros(1), bits=1)
-            return cls(none, jnp.zeros(len(rates)), made, _nothing, None, **options)
+            return cls(none, jnp.zeros(len(rates)), made, _nothing, None, account_queries=queries, **options)
         images, labels = defender.training_set()
         order = np.asarray(jax.random.permutation(jax.random.key(defender.seed), len(images)))[:FITTED_IMAGES]
         half, rest = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
@@ -211,7 +232,7 @@ class Policy:
         if np.isneginf(limits).any():
             # Else whoever has any score at all would be over the threshold.
             raise ValueError(f"queries is {queries}: must be more, as benign accounts have no score before that")
-        return cls(watcher, limits, made, features, defender.params, **options)
+        return cls(watcher, limits, made, features, defender.params, account_queries=queries, **options)
 
     def init(self) -> PolicyState:
         """Return the memory before the first query."""
@@ -242,9 +263,15 @@ class Policy:
         own = jax.random.fold_in(query.key, band) if action.random else None
         return action(simplex.working(probs), query._replace(key=own))
 
+    @property
+    def acting(self) -> Defense:
+        """The strongest action that changes an answer and still gives one: all that there is to recover from."""
+        changing = [each for each in self.actions if not isinstance(each, Blocked | Throttled | ProofOfWork)]
+        return changing[-1] if changing else Chain()
+
     def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> Any:
-        """What an attacker takes it for: its strongest action for all queries; None where that cannot be built."""
-        return presumed(self.actions[-1], key, network, image_shape)
+        """What an attacker takes it for: `acting`, for all queries; None where that cannot be built."""
+        return presumed(self.acting, key, network, image_shape)
 
 
 def _nothing(params: Params, image: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from pp_jax._checks import check_count
 from pp_jax.detection.shapiro import shapiro
+from pp_jax.detection.sometimes import when
 from pp_jax.detection.views import Pixels, View
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
@@ -91,8 +92,16 @@ class Prada:
     def update(
         self, state: PradaState, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[PradaState, jax.Array]:
-        """Return the memory after a query and the score 1 − W; see `types.Detector`."""
-        x, label = self.view(image, features), jnp.argmax(probs)
+        """Return the memory after a query and the score; see `types.Detector`."""
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the query as a vector, (D,), and its predicted class."""
+        return self.view(image, features), jnp.argmax(probs).astype(jnp.int32)
+
+    def fold(self, state: PradaState, summary: tuple[jax.Array, jax.Array]) -> tuple[PradaState, jax.Array]:
+        """Return the memory after a query, and the score 1 − W."""
+        x, label = summary
         due = state.seen % self.every == 0
         own = state.classes == label
         known = own.any()
@@ -101,22 +110,20 @@ class Prada:
         steps, threshold = _grown(state.steps[:, label], state.thresholds[label], d)
         grown = known & grows
         new = state._replace(
-            members=_where(grows, push(state.members, x), state.members),
-            classes=jnp.where(grows, _put(state.members, state.classes, label), state.classes),
+            members=push(state.members, x, keep=grows),
+            classes=_put(state.members, state.classes, label, keep=grows),
             thresholds=jnp.where(grown, state.thresholds.at[label].set(threshold), state.thresholds),
             steps=jnp.where(grown, state.steps.at[:, label].set(steps), state.steps),
-            distances=_where(known, push(state.distances, d), state.distances),
-            distance_classes=jnp.where(
-                known, _put(state.distances, state.distance_classes, label), state.distance_classes
-            ),
+            distances=push(state.distances, d, keep=known),
+            distance_classes=_put(state.distances, state.distance_classes, label, keep=known),
             seen=state.seen + 1,
         )
-        score = jax.lax.cond(due, lambda: self._tested(new), lambda: state.score)
+        score = when(due, Prada._tested, state.score, self, new)
         return new._replace(score=score), score
 
     def _tested(self, state: PradaState) -> jax.Array:
         """1 − W, or the last score where there are too few distances."""
-        counts = jnp.zeros(self.classes, jnp.int32).at[state.distance_classes].add(state.distance_classes >= 0)
+        counts = jnp.sum(state.distance_classes[:, None] == jnp.arange(self.classes)[None, :], axis=0)
         counted = (state.distance_classes >= 0) & (counts[state.distance_classes] >= 10)
         number = jnp.sum(counted)
         values = jnp.where(counted, state.distances.rows, 0)
@@ -135,11 +142,7 @@ def _grown(steps: jax.Array, threshold: jax.Array, d: jax.Array) -> tuple[jax.Ar
     return steps, jnp.maximum(threshold, after - jnp.sqrt(squares / (count + 1)))
 
 
-def _put(window: Window, values: jax.Array, value: jax.Array) -> jax.Array:
+def _put(window: Window, values: jax.Array, value: jax.Array, *, keep: jax.Array) -> jax.Array:
     """A second column of a window, with another entry where the window would put its next row."""
-    return values.at[window.seen % len(values)].set(value.astype(values.dtype))
-
-
-def _where(condition: jax.Array, yes: Window, no: Window) -> Window:
-    """One of two windows."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    place = jnp.where(keep, window.seen % len(values), len(values))
+    return values.at[place].set(value.astype(values.dtype), mode="drop")

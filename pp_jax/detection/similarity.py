@@ -90,10 +90,18 @@ class Similarity:
     def update(
         self, state: SimilarityState, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[SimilarityState, jax.Array]:
-        """Return the memory after a query and the share of matches; see `types.Detector`."""
+        """Return the memory after a query and the score; see `types.Detector`."""
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
+        """Return the query as a vector, (D,)."""
         del probs
-        v = self.view(image, features)
-        squared = jnp.where(state.seen.filled, jnp.sum((state.seen.rows - v[None, :]) ** 2, axis=1), jnp.inf)
+        return self.view(image, features)
+
+    def fold(self, state: SimilarityState, summary: jax.Array) -> tuple[SimilarityState, jax.Array]:
+        """Return the memory after a query, and the share of matches."""
+        distances = jnp.sum((state.seen.rows - summary[None, :]) ** 2, axis=1)
+        squared = jnp.where(state.seen.filled, distances, jnp.inf)
         matches = push(state.matches, jnp.min(squared) < jnp.asarray(self.radius) ** 2)
         score = jnp.where(matches.full, jnp.mean(matches.rows, dtype=jnp.float32), -jnp.inf)
-        return SimilarityState(push(state.seen, v), matches), score
+        return SimilarityState(push(state.seen, summary), matches), score

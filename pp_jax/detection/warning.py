@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax._checks import check_count
+from pp_jax.detection.sometimes import when
 from pp_jax.detection.views import View
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
@@ -98,35 +99,55 @@ class ExtractionWarning:
         self, state: WarningState, image: jax.Array, probs: jax.Array, features: jax.Array
     ) -> tuple[WarningState, jax.Array]:
         """Return the memory after a query and the score; see `types.Detector`."""
-        place = state.asked.seen % self.memory
-        classes = state.classes.at[place].set(jnp.argmax(probs).astype(jnp.int32))
-        asked = push(state.asked, self.view(image, features))
-        # The condition goes along: where accounts are mapped over, both branches are evaluated.
+        return self.fold(state, self.summarise(image, probs, features))
+
+    def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the query as a vector, (D,), and its predicted class."""
+        return self.view(image, features), jnp.argmax(probs).astype(jnp.int32)
+
+    def fold(self, state: WarningState, summary: tuple[jax.Array, jax.Array]) -> tuple[WarningState, jax.Array]:
+        """Return the memory after a query, and the score."""
+        vector, label = summary
+        classes = state.classes.at[state.asked.seen % self.memory].set(label)
+        asked = push(state.asked, vector)
         due = asked.seen % self.every == 0
-        score = jax.pure_callback(
-            functools.partial(_on_host, depth=self.depth),
-            jax.ShapeDtypeStruct((), jnp.float32),
-            due,
-            asked.rows,
-            classes,
-            self.validation,
-            self.labels,
-            jnp.asarray(self.best, jnp.float32),
-            state.score,
-            vmap_method="sequential",
-        )
+        score = when(due, _tree_score, state.score, self, due, asked.rows, classes, state.score)
         return WarningState(asked, classes, score), score
 
 
+def _tree_score(
+    detector: ExtractionWarning, due: jax.Array, rows: jax.Array, classes: jax.Array, score: jax.Array
+) -> jax.Array:
+    """The account's share of the information gain, from the host; all accounts of a batch in one call."""
+    return jax.pure_callback(
+        functools.partial(_on_host, depth=detector.depth),
+        jax.ShapeDtypeStruct((), jnp.float32),
+        due,
+        rows,
+        classes,
+        score,
+        detector.validation,
+        detector.labels,
+        jnp.asarray(detector.best, jnp.float32),
+        vmap_method="expand_dims",
+    )
+
+
 def _on_host(
-    due: Any, rows: Any, classes: Any, validation: Any, labels: Any, best: Any, score: Any, *, depth: int
+    due: Any, rows: Any, classes: Any, score: Any, validation: Any, labels: Any, best: Any, *, depth: int
 ) -> np.ndarray:
-    """The share of the defender's information gain that the account's tree has; the last score where none is due."""
-    if not due:
-        return np.asarray(score, np.float32)
-    known = np.asarray(classes) >= 0
-    own = np.asarray(rows)[known], np.asarray(classes)[known]
-    return np.asarray(gained(*own, np.asarray(validation), np.asarray(labels), depth) / float(best), np.float32)
+    """The share of the defender's information gain that each account's tree has; the last score where none is due."""
+    many = np.ndim(classes) == 2
+    if not many:
+        rows, classes, score, due = (np.asarray(each)[None] for each in (rows, classes, score, due))
+    rows, classes = np.asarray(rows), np.asarray(classes)
+    count = max(len(rows), len(classes))
+    validation, labels = np.asarray(validation).reshape(-1, rows.shape[-1]), np.asarray(labels).ravel()
+    out = np.array(np.broadcast_to(np.asarray(score, np.float32), count))
+    for place in np.flatnonzero(np.broadcast_to(np.asarray(due), count)):
+        known = classes[place] >= 0
+        out[place] = gained(rows[place][known], classes[place][known], validation, labels, depth) / float(np.max(best))
+    return out if many else out[0]
 
 
 def gained(rows: np.ndarray, classes: np.ndarray, validation: np.ndarray, labels: np.ndarray, depth: int) -> float:

@@ -33,7 +33,9 @@ def empty(size: int, shape: tuple[int, ...] = (), dtype: Any = jnp.float32) -> W
     return Window(jnp.zeros((size, *shape), dtype), jnp.zeros((), jnp.int32))
 
 
-def push(window: Window, row: jax.Array) -> Window:
-    """The window after another row, which takes the place of the oldest one when it is full."""
-    place = window.seen % len(window.rows)
-    return Window(window.rows.at[place].set(row.astype(window.rows.dtype)), window.seen + 1)
+def push(window: Window, row: jax.Array, *, keep: jax.Array | bool = True) -> Window:
+    """The window after another row, in place of the oldest one when it is full; the same window without `keep`."""
+    size = len(window.rows)
+    place = jnp.where(keep, window.seen % size, size)  # beyond the end nothing is written
+    rows = window.rows.at[place].set(row.astype(window.rows.dtype), mode="drop")
+    return Window(rows, window.seen + jnp.asarray(keep, jnp.int32))

@@ -121,9 +121,20 @@ class Report:
             note += " One seed: no interval."
         if self.start is not None:
             note += f" Before its first query an attacker has {self.start:.1f} %."
+        note += "".join(self._accused(row) for row in self.rows)
         doubts = self.doubts()
         note += " Look before you trust (docs/checks.md): " + "; ".join(doubts) + "." if doubts else ""
         return Table(self.title, [*headings, *others], rows, note, hidden=tuple(others))
+
+    @staticmethod
+    def _accused(row: Row) -> str:
+        """Which benign accounts a policy accuses, means over seeds; nothing for other defenses."""
+        results = [record.result["accused"] for record in row.records if "accused" in record.result]
+        if not results:
+            return ""
+        shares = {kind: 100 * mean([each[kind] for each in results]) for kind in results[0]}
+        kinds = ", ".join(f"{kind} {share:.1f} %" for kind, share in shares.items())
+        return f" {row.name} accuses of benign accounts: {kinds}."
 
     def figure(self) -> Any:
         """For each defense what the plain attacker gets, and what the worst case wins back."""

@@ -20,6 +20,8 @@ from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import online
 from pp_jax.defenses.cards import Defender, presumed
 from pp_jax.defenses.composition import UNDEFENDED
+from pp_jax.detection.accusing import accused
+from pp_jax.detection.policy import Policy
 from pp_jax.evaluation import metrics
 from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
@@ -38,6 +40,7 @@ KIND = "tradeoff"
 KEEP_EVERY_S = 60.0
 """Seconds of training that a kill may cost."""
 _AT_ONCE = 500
+_SAYS_NOTHING = 1e-6
 
 Progress = Callable[[float], None]
 """Is told which share of a run is done."""
@@ -273,21 +276,34 @@ def _share(progress: Progress, budget: int) -> Callable[[int], None]:
 def recover(setup: Setup, at: Deployed, attacker: Attacker, stolen: Stolen) -> TransferSet:
     """What the attacker trains on."""
     _, own = keys(at.attack_key)
+    probe = None if stolen.probe is None else answered(stolen.probe)
     knowledge = Knowledge(
         setup.network,
         setup.recipe,
         presumed(at.box.defense, own, setup.network, setup.image_shape),
         at.box.defense,
         (at.box.logits_fn, at.box.params),
-        stolen.probe,
+        probe,
     )
-    return attacker.recovery(at.attack_key, stolen.transfer, knowledge=knowledge)
+    return attacker.recovery(at.attack_key, answered(stolen.transfer), knowledge=knowledge)
+
+
+def answered(transfer: TransferSet) -> TransferSet:
+    """A transfer set without the responses that say nothing, such as a blocked account's; as it is if all are so.
+
+    An API would refuse these queries; here the refusal is the uniform posterior.
+    """
+    rows = np.asarray(transfer.answers)
+    says = np.ptp(rows, axis=1) > _SAYS_NOTHING
+    return TransferSet(transfer.images[says], rows[says]) if says.any() and not says.all() else transfer
 
 
 def applies(setup: Setup, entry: Entry, attacker: Attacker) -> bool:
     """Whether an attacker has anything to recover from a defense, and a way to build it where it needs that."""
     at = _deployed(setup, entry)
     defense = at.box.defense
+    if isinstance(defense, Policy) and attacker.online is None:
+        defense = defense.acting
     if attacker.online == "fixed":
         return not remembers(defense)
     if attacker.online is not None:
@@ -370,6 +386,7 @@ def judge(setup: Setup, at: Deployed, stolen: Stolen, network: Any, params: Any)
         "query_kept_argmax": metrics.agreement(responses, own),
         "queries": stolen.queries,
         "chance": 1 / setup.classes,
+        **_accusations(setup, at),
     }
 
 
@@ -438,10 +455,32 @@ def _on_test_images(setup: Setup, at: Deployed) -> tuple[Any, Any, list[dict[str
     return answers, clean, [_example(setup.test, index, clean, answers) for index in shown]
 
 
+def _accusations(setup: Setup, at: Deployed) -> dict[str, Any]:
+    """Shares of benign accounts, by kind, that a policy treats otherwise than it should; nothing for other defenses."""
+    if not isinstance(at.box.defense, Policy):
+        return {}
+    return {"accused": _accused(setup, at)}
+
+
+@functools.lru_cache(maxsize=2)
+def _accused(setup: Setup, at: Deployed) -> dict[str, float]:
+    policy = at.box.defense
+    assert isinstance(policy, Policy)
+    return accused(at.attack_key, policy, at.box.logits_fn, setup.test.images, setup.test.labels)
+
+
 def ask(box: BlackBox, images: Any) -> tuple[Any, Any]:
-    """Responses of a black box to a new user, and the clean posteriors behind them, (N, K) each, on the host."""
-    session = box.session()
-    parts = [session(images[i : i + _AT_ONCE]) for i in range(0, len(images), _AT_ONCE)]
+    """Responses of a black box to a new user, and the clean posteriors behind them, (N, K) each, on the host.
+
+    Where a policy's thresholds were set on accounts of so many queries, every so many images are another new user's.
+    """
+    most = len(images)
+    if isinstance(box.defense, Policy) and box.defense.account_queries is not None:
+        most = min(most, box.defense.account_queries)
+    parts = []
+    for start in range(0, len(images), most):
+        session, stop = box.session(), min(start + most, len(images))
+        parts += [session(images[i : min(i + _AT_ONCE, stop)]) for i in range(start, stop, _AT_ONCE)]
     answers = np.concatenate([np.asarray(response) for response, _ in parts])
     return answers, np.concatenate([np.asarray(audit.probs) for _, audit in parts])
 

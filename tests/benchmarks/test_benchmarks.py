@@ -233,3 +233,14 @@ def test_augmentation_rows_compare_a_move_with_itself(scripts):
     details = row["details"]
     expected = details["ours, one at a time"]["minimum_ms"] / details["ours_in_a_batch"]["minimum_ms"]
     assert row["ratio"] == pytest.approx(expected)
+
+
+@pytest.mark.slow
+def test_every_detector_has_its_speed_and_bounded_bytes(scripts):
+    rows = scripts("detectors").rows(accounts=20, queries=10, only=("label_mmd", "coverage"))
+    assert all(row.keys() == KEYS for row in rows)
+    speeds, sizes = rows[::2], rows[1::2]
+    assert [row["name"].split(":")[0] for row in speeds] == ["label_mmd", "coverage"]
+    assert all(row["ratio"] > 0 for row in speeds)
+    assert [row["ratio"] for row in sizes] == [4 * 65, 1024]
+    assert all(row["holds"] for row in rows)
