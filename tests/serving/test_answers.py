@@ -12,7 +12,7 @@ ROWS = np.array([[0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
     ("given", "expected"),
     [
         (ROWS, ROWS),
-        (ROWS.tolist(), ROWS),
+        (ROWS.tolist(), ROWS.astype(np.float32)),  # lists have no precision of their own
         (ROWS.astype(np.float16), ROWS.astype(np.float16)),
         (np.eye(3, dtype=int), np.eye(3, dtype=int)),
         (ROWS * [1, 0], ROWS * [1, 0]),  # truncated: one class of each
