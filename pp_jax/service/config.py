@@ -94,7 +94,7 @@ class Batches:
 
     sizes: tuple[int, ...] = (16, 64, 256)
     """Sizes that are compiled, each a multiple of the first."""
-    wait_ms: float = 2.0
+    wait_ms: float = 0.0
     """Milliseconds that the first image of a batch waits for others, at most."""
 
 
