@@ -1,9 +1,12 @@
 """Accuracy against budget: fresh attackers at each, the worst case beside the plain one."""
 
+import pytest
+
 from experiments import budgets
 from pp_jax import records
 
 
+@pytest.mark.slow
 def test_budgets_draws_a_curve_for_the_worst_case_and_the_plain_attacker(command, session_runs):
     options = ("--budgets", "40", "120", "--defense", "Top1", "--attackers", "plain", "--held-out", "0.25")
     text = command(budgets, *options)

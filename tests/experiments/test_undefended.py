@@ -1,6 +1,7 @@
 """The undefended table on small real files."""
 
 import numpy as np
+import pytest
 
 from experiments import common, undefended
 from pp_jax import records
@@ -8,6 +9,7 @@ from pp_jax.evaluation import Images
 from scripts import small
 
 
+@pytest.mark.slow
 def test_attacks_are_beside_one_another_and_what_lacks_data_is_not_run(data_dir, tmp_path):
     config = small(undefended.Config, data_dir, tmp_path, attacks=("knockoff", "adaptive", "jbda"), seed_size=40,
                    rounds_epochs=1)  # fmt: skip

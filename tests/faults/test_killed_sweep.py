@@ -47,6 +47,7 @@ def test_one_that_is_killed_once_ends_with_the_same_records(expected, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder_compute_each_run_once(expected, tmp_path):
     process = children.start("sharing.py", tmp_path)
     _begun(process, tmp_path)

@@ -147,6 +147,7 @@ def resumed(folder):
     return params, epochs, [str(warning.message) for warning in heard]
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_20_random_places_of_the_newest_costs_one_epoch(stopped, tmp_path):
     rng, found = random.Random(0), 0
     for number in range(20):

@@ -38,8 +38,8 @@ def test_parameter_counts_are_the_published_ones(network, shape, count):
         pytest.param(models.vgg16_bn(7), (32, 32, 3), 512, id="vgg16_bn"),
         pytest.param(models.vgg16_bn(7, image_size=224), (224, 224, 3), 4096, id="vgg16_bn-224"),
         pytest.param(models.resnet34(7), (32, 32, 3), 512, id="resnet34"),
-        pytest.param(models.resnet50(7, small_images=False), (64, 64, 3), 2048, id="resnet50"),
-        pytest.param(models.wrn_40_2(7), (32, 32, 3), 128, id="wrn_40_2"),
+        pytest.param(models.resnet50(7, small_images=False), (64, 64, 3), 2048, id="resnet50", marks=pytest.mark.slow),
+        pytest.param(models.wrn_40_2(7), (32, 32, 3), 128, id="wrn_40_2", marks=pytest.mark.slow),
     ],
 )
 def test_logits_features_and_training_have_their_shapes(network, shape, features):

@@ -38,7 +38,7 @@ def test_shares_cover_all_rows(hosts):
 
 
 def test_a_bad_row_of_one_host_is_told_to_all(hosts):
-    assert [host["spoilt"] for host in hosts] == ["posteriors must sum to one: 8 of 16 rows do not"] * 2
+    assert all(host["spoilt"].startswith("posteriors must sum to one: 8 of 16 rows do not;") for host in hosts)
 
 
 def test_a_stream_over_the_devices_of_several_hosts_is_refused(hosts):
