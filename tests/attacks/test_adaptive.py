@@ -318,10 +318,11 @@ _RUN = """
 import jax, numpy as np
 from pp_jax.attacks import AdaptiveKnockoff, collect
 jax.config.update("jax_enable_x64", {wide})
-pool = np.arange(300, dtype=np.float32).reshape(-1, 1, 1, 1)
+pool = np.arange(300, dtype=np.float32).reshape(-1, 1, 1, 1) / 300
 attack = AdaptiveKnockoff(np.arange(300) % 7, batch_size={batch_size})
-api = lambda x: np.stack([x.ravel() % 7 / 7, 1 - x.ravel() % 7 / 7], axis=1)
-print(collect(jax.random.key({seed}), attack, pool, api, budget=100).images.astype(int).ravel().tolist())
+seen = lambda x: np.round(300 * x.ravel()).astype(int)
+api = lambda x: np.stack([seen(x) % 7 / 7, 1 - seen(x) % 7 / 7], axis=1)
+print(seen(collect(jax.random.key({seed}), attack, pool, api, budget=100).images).tolist())
 """
 
 

@@ -65,7 +65,8 @@ def test_a_kl_budget_holds_where_rounding_adds_up(largest):
         return feasible(y, proposed, epsilon=eps, distance=distance.KL())
 
     spent = numpy_distance("KL", y, np.asarray(jax.jit(jax.vmap(answer))(y, eps)))
-    assert (spent <= eps + 7e-7).all()
+    # The promise is 1e-6; older versions round logarithms differently, and use up all of it.
+    assert (spent <= eps + (7e-7 if jax.__version_info__ >= (0, 10) else 1e-6)).all()
 
 
 @pytest.mark.parametrize("name", BALLS)
