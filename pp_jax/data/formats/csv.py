@@ -83,7 +83,7 @@ def _table(data: bytes, where: str, side: int) -> tuple[np.ndarray, int | None]:
     skip = int(has_heading)
     try:
         table = _numbers(data, np.int16, skip)
-    except ValueError:
+    except (ValueError, DeprecationWarning):
         try:
             table = _numbers(data, np.float32, skip)
         except ValueError as error:
@@ -98,6 +98,8 @@ def _numbers(data: bytes, dtype: type, skip: int) -> np.ndarray:
     with warnings.catch_warnings():
         # NumPy warns of a table without rows, which is refused by its size.
         warnings.simplefilter("ignore", UserWarning)
+        # And, before 2.3, of text that it reads as a fraction and cuts off.
+        warnings.simplefilter("error", DeprecationWarning)
         return np.loadtxt(io.BytesIO(data), dtype, delimiter=",", skiprows=skip, ndmin=2)
 
 
