@@ -209,7 +209,8 @@ class SummarisingDetector(Protocol[State]):
         """Return the memory before the first query."""
 
     def update(self, state: State, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[State, jax.Array]:
-        """Return the memory after a query and the score; see `Detector`."""
+        """Return the memory after a query and the score; see `Detector`. Whoever inherits from this has it."""
+        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> Any:
         """Return what is kept of a query, a pytree of arrays."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from pp_jax._checks import check_count
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 
 class CoverageState(NamedTuple):
@@ -19,7 +20,7 @@ class CoverageState(NamedTuple):
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class Coverage:
+class Coverage(SummarisingDetector[CoverageState]):
     """The share of buckets of a locality-sensitive hash that an account's queries have hit.
 
     bucket(h) = the bits [⟨h − m, a_j⟩ > 0], j = 1 … bits;   score = buckets hit / 2^bits
@@ -59,12 +60,6 @@ class Coverage:
     def init(self) -> CoverageState:
         """Return the memory before the first query."""
         return CoverageState(jnp.zeros(2**self.bits, bool))
-
-    def update(
-        self, state: CoverageState, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[CoverageState, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
         """Return the number of the bucket."""

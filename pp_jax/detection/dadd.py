@@ -11,6 +11,7 @@ from pp_jax._checks import check_count
 from pp_jax.detection.sometimes import when
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 _SHRINKAGE = 1e-6
 
@@ -26,7 +27,7 @@ class DaddState(NamedTuple):
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class Dadd:
+class Dadd(SummarisingDetector[DaddState]):
     """D-ADD: the mean squared Fréchet distance between the training features of a class and the last queries of it.
 
     score = Σ_c n_c F²(N(μ_c, Σ_c), N(μ̂_c, Σ̂_c)) / n
@@ -94,12 +95,6 @@ class Dadd:
         rows = empty(self.window, (self.means.shape[1],))
         never = jnp.asarray(-jnp.inf, jnp.float32)
         return DaddState(rows, rows, jnp.zeros(self.window, jnp.int32), never)
-
-    def update(
-        self, state: DaddState, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[DaddState, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(
         self, image: jax.Array, probs: jax.Array, features: jax.Array

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from pp_jax._checks import check_count
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
-from pp_jax.types import LogitsFn, Params
+from pp_jax.types import LogitsFn, Params, SummarisingDetector
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class Hoda:
+class Hoda(SummarisingDetector[Window]):
     """HODA: the Pearson distance between hardness histograms of the last n queries and of benign ones.
 
     hardness(x) = the first epoch e from which on all snapshots predict the class that the last one predicts
@@ -80,12 +80,6 @@ class Hoda:
     def init(self) -> Window:
         """Return the memory before the first query."""
         return empty(self.window, (), jnp.int32)
-
-    def update(
-        self, state: Window, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[Window, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
         """Return the hardness."""

@@ -9,11 +9,12 @@ import numpy as np
 from pp_jax._checks import check_count
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class LabelMMD:
+class LabelMMD(SummarisingDetector[Window]):
     """The maximum mean discrepancy between the predicted classes of the last n queries and of benign ones.
 
     MMD² = Σ_k n_k (n_k − 1) / (n (n − 1)) − 2 Σ_k q_k n_k / n + Σ_k q_k²
@@ -50,12 +51,6 @@ class LabelMMD:
     def init(self) -> Window:
         """Return the memory before the first query."""
         return empty(self.window, (), jnp.int32)
-
-    def update(
-        self, state: Window, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[Window, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
         """Return the predicted class."""

@@ -12,6 +12,7 @@ from pp_jax.detection.sometimes import when
 from pp_jax.detection.views import Pixels, View
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 
 class PradaState(NamedTuple):
@@ -40,7 +41,7 @@ class PradaState(NamedTuple):
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class Prada:
+class Prada(SummarisingDetector[PradaState]):
     """PRADA: test every tenth query whether the distances to earlier queries of the same class look normal.
 
     d = min over the growing set G_c of ‖x − z‖₂;   x joins G_c if d > T_c;   T_c ← max(T_c, mean(D_c) − std(D_c))
@@ -88,12 +89,6 @@ class Prada:
         return PradaState(
             members, classes, jnp.zeros(self.classes), steps, distances, labels, jnp.zeros((), jnp.int32), never
         )
-
-    def update(
-        self, state: PradaState, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[PradaState, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the query as a vector, (D,), and its predicted class."""

@@ -11,6 +11,7 @@ import numpy as np
 from pp_jax._checks import check_count
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 Score = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """`score(image, probs, features) -> scalar`: of one query."""
@@ -46,7 +47,7 @@ class PValue:
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class MeanPValue:
+class MeanPValue(SummarisingDetector[Window]):
     """The mean p-value of the last n queries, so that an account adds up what single queries hide.
 
     score = ½ − (1/n) Σ_i p_i
@@ -75,12 +76,6 @@ class MeanPValue:
         """Return the memory before the first query."""
         return empty(self.window)
 
-    def update(
-        self, state: Window, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[Window, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
-
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
         """Return the p-value."""
         return self.p_value(image, probs, features)
@@ -93,7 +88,7 @@ class MeanPValue:
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class KolmogorovSmirnov:
+class KolmogorovSmirnov(SummarisingDetector[Window]):
     """The largest gap between the distribution of a score over the last n queries and that of benign queries.
 
     D = sup_t |F_n(t) − F(t)|,   F_n and F the empirical distribution functions of window and benign queries
@@ -130,12 +125,6 @@ class KolmogorovSmirnov:
     def init(self) -> Window:
         """Return the memory before the first query."""
         return empty(self.window, (3,))
-
-    def update(
-        self, state: Window, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[Window, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
         """Return the score of the query with F just below and at it, (3,)."""

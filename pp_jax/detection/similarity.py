@@ -11,6 +11,7 @@ from pp_jax._checks import check_count, check_range
 from pp_jax.detection.views import Features, View
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 
 class SimilarityState(NamedTuple):
@@ -22,7 +23,7 @@ class SimilarityState(NamedTuple):
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class Similarity:
+class Similarity(SummarisingDetector[SimilarityState]):
     """The share of the last n queries that lie within a small distance of one of the m queries before them.
 
     match_i = [min_j ‖v_i − v_j‖₂ < r],   score = (1/n) Σ_i match_i
@@ -86,12 +87,6 @@ class Similarity:
     def init(self) -> SimilarityState:
         """Return the memory before the first query."""
         return SimilarityState(empty(self.memory, (self.size,)), empty(self.window, (), jnp.bool_))
-
-    def update(
-        self, state: SimilarityState, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[SimilarityState, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> jax.Array:
         """Return the query as a vector, (D,)."""

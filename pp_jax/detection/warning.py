@@ -13,6 +13,7 @@ from pp_jax.detection.sometimes import when
 from pp_jax.detection.views import View
 from pp_jax.detection.windows import Window, empty, push
 from pp_jax.pytree import pytree
+from pp_jax.types import SummarisingDetector
 
 
 class WarningState(NamedTuple):
@@ -25,7 +26,7 @@ class WarningState(NamedTuple):
 
 @pytree
 @dataclasses.dataclass(frozen=True)
-class ExtractionWarning:
+class ExtractionWarning(SummarisingDetector[WarningState]):
     """The information that a decision tree trained on an account's queries has about the victim's classes.
 
     score = IG(tree of the account) / IG(tree of the defender),   IG = H(S) − Σ_leaf |S_leaf|/|S| H(S_leaf)
@@ -94,12 +95,6 @@ class ExtractionWarning:
         """Return the memory before the first query."""
         asked = empty(self.memory, (self.validation.shape[1],))
         return WarningState(asked, jnp.full(self.memory, -1, jnp.int32), jnp.asarray(-jnp.inf, jnp.float32))
-
-    def update(
-        self, state: WarningState, image: jax.Array, probs: jax.Array, features: jax.Array
-    ) -> tuple[WarningState, jax.Array]:
-        """Return the memory after a query and the score; see `types.Detector`."""
-        return self.fold(state, self.summarise(image, probs, features))
 
     def summarise(self, image: jax.Array, probs: jax.Array, features: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the query as a vector, (D,), and its predicted class."""
