@@ -221,14 +221,14 @@ class Policy:
         own = observe(defender.network, defender.params, images[half])
         key, *keys = jax.random.split(jax.random.key(defender.seed), 1 + len(habits))
         watcher = detector(key, defender.network, defender.params, own, np.asarray(labels)[half])
-        if thresholds is not None:
-            return cls(watcher, jnp.asarray(thresholds, jnp.float32), made, features, defender.params, **options)
-        others = observe(defender.network, defender.params, images[rest])
-        share = -(-accounts // len(habits))
-        known = np.asarray(labels)[rest]
-        streams = np.concatenate([h(k, known, share, queries) for h, k in zip(habits, keys, strict=True)])
-        scores = watch(watcher, others, streams)
-        limits = jnp.asarray([threshold(scores, rate) for rate in rates], jnp.float32)
+        if thresholds is None:
+            others = observe(defender.network, defender.params, images[rest])
+            share = -(-accounts // len(habits))
+            known = np.asarray(labels)[rest]
+            streams = np.concatenate([h(k, known, share, queries) for h, k in zip(habits, keys, strict=True)])
+            scores = watch(watcher, others, streams)
+            thresholds = tuple(threshold(scores, rate) for rate in rates)
+        limits = jnp.asarray(thresholds, jnp.float32)
         if np.isneginf(limits).any():
             # Else whoever has any score at all would be over the threshold.
             raise ValueError(f"queries is {queries}: must be more, as benign accounts have no score before that")

@@ -1,10 +1,11 @@
 """From options to parts: victim, policy, secret key. All that can be wrong is said here, before it serves."""
 
 import dataclasses
+import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -175,29 +176,16 @@ class _NoNetwork:
 
 def secret(config: Config, purpose: str) -> jax.Array:
     """The defender's secret key for a purpose: made once, kept in the folder, the same after every restart."""
+    return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(secret_bytes(config, purpose)[:8], np.uint32)))
+
+
+def secret_bytes(config: Config, purpose: str) -> bytes:
+    """32 secret bytes for a purpose; see `secret`."""
     path = config.path("secret")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
-    return key_of(_derived(path, purpose))
-
-
-def secret_bytes(config: Config, purpose: str) -> bytes:
-    """32 secret bytes for a purpose; see `secret`."""
-    secret(config, purpose)
-    return _derived(config.path("secret"), purpose)
-
-
-def key_of(secret: bytes) -> jax.Array:
-    """A random key from secret bytes."""
-    return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(secret[:8], np.uint32)))
-
-
-def _derived(path: Path, purpose: str) -> bytes:
-    import hashlib
-    import hmac
-
     text = path.read_text("utf-8").strip()
     if len(text) != 64 or set(text) - set("0123456789abcdef"):
         raise ValueError(f"{path} must hold 64 hexadecimal digits: with another secret every response changes")

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -93,10 +92,6 @@ class Batcher:
             self._drop(job)
             raise
 
-    async def in_thread(self, work: Callable[[], Any]) -> Any:
-        """Run something between two batches, where nothing else touches the engine."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -151,7 +146,7 @@ class Batcher:
             return answers
 
         try:
-            answers = await self.in_thread(work)
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Exception as error:  # whoever waits is told; the service goes on with the next batch
             failed = BatchFailed(f"a batch failed: {type(error).__name__}: {str(error)[:200]}")
             for job, _ in taken:

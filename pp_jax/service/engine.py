@@ -81,7 +81,7 @@ class Engine:
         for size in self.sizes:
             images = np.zeros((size, *self._shape), np.float32)
             probs = None if self._look is not None else np.full((size, self._classes), 1 / self._classes, np.float32)
-            self._run(images, [None] * size, probs)
+            self.answer(images, [None] * size, probs=probs)
 
     def answer(self, images: np.ndarray, names: Sequence[str | None], *, probs: np.ndarray | None = None) -> Answers:
         """Answer images in their order, each for an account.
@@ -91,26 +91,6 @@ class Engine:
             names: whose each is, B; nothing is remembered of None.
             probs: posteriors of these, where they come from elsewhere, (B, K).
         """
-        return self._run(images, names, probs)
-
-    def state(self, name: str | None) -> PolicyState:
-        """What is remembered of an account."""
-        return self._fresh if name is None else self._accounts.get(name, self._fresh)
-
-    @property
-    def accounts(self) -> tuple[str, ...]:
-        """Those of which something is remembered."""
-        return tuple(self._accounts)
-
-    def restore(self, name: str, state: PolicyState) -> None:
-        """Remember this of an account."""
-        self._accounts[name] = state
-
-    def forget(self, name: str) -> None:
-        """Remember nothing of an account."""
-        self._accounts.pop(name, None)
-
-    def _run(self, images: np.ndarray, names: Sequence[str | None], probs: np.ndarray | None) -> Answers:
         count = len(images)
         size = next(size for size in self.sizes if size >= count)
         who = list(dict.fromkeys(names))
@@ -132,6 +112,23 @@ class Engine:
             if name is not None:
                 self._accounts[name] = jax.tree.map(lambda leaf, place=place: leaf[place].copy(), host)
         return Answers(*(np.asarray(column)[:count] for column in found))
+
+    def state(self, name: str | None) -> PolicyState:
+        """What is remembered of an account."""
+        return self._fresh if name is None else self._accounts.get(name, self._fresh)
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """Those of which something is remembered."""
+        return tuple(self._accounts)
+
+    def restore(self, name: str, state: PolicyState) -> None:
+        """Remember this of an account."""
+        self._accounts[name] = state
+
+    def forget(self, name: str) -> None:
+        """Remember nothing of an account."""
+        self._accounts.pop(name, None)
 
 
 def _column(fresh: np.ndarray, own: Sequence[np.ndarray], size: int) -> np.ndarray:

@@ -1,15 +1,14 @@
 """Thresholds that were set before: the same victim, images and options have them, without trying accounts again."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from pp_jax import _files
 from pp_jax._version import __version__
+from pp_jax.results.identity import digest, tree_digest
 from pp_jax.service.config import Policy
 
 
@@ -26,13 +25,9 @@ class Known:
     """
 
     def __init__(self, path: Path, policy: Policy, images: Any, labels: Any, params: Any, seed: int) -> None:
-        said = json.dumps([__version__, policy.detector, policy.rates, policy.queries, policy.accounts, seed])
-        digest = hashlib.sha256(said.encode())
-        for leaf in (images, labels, *jax.tree.leaves(params)):
-            array = np.ascontiguousarray(leaf)
-            digest.update(repr((array.shape, array.dtype.str)).encode())
-            digest.update(array.data)
-        self._path, self._digest, self._count = path, digest.hexdigest(), len(policy.rates)
+        options = [__version__, policy.detector, policy.rates, policy.queries, policy.accounts, seed]
+        self._path, self._count = path, len(policy.rates)
+        self._digest = digest([*options, np.asarray(images), np.asarray(labels), tree_digest(params)])
 
     def read(self) -> tuple[float, ...] | None:
         """The thresholds; None where the file is not there or another policy's."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pp_jax._checks import violations
 from pp_jax.serving.wire import HEADER, Model, WireError, read_v2, write_v2
 
 
@@ -93,7 +94,7 @@ class Upstream:
             probs = read_v2(bytes(content), response.headers.get(HEADER), self._model, len(images))
         except (httpx.HTTPError, WireError) as error:
             raise UpstreamError(f"{type(error).__name__}: {error}") from error
-        if (probs < 0).any() or (np.abs(probs.sum(axis=1) - 1) > 1e-3).any():
+        if violations(probs, np).any():
             raise UpstreamError("its outputs are no posteriors: they must not be negative and sum to one")
         return probs
 

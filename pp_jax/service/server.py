@@ -67,7 +67,7 @@ def assemble(config: Config) -> Parts:
     policy = assembly.policy(config, served)
     model = served.model
     engine = Engine(
-        assembly.look(served), served.params, policy, assembly.key_of(assembly.secret_bytes(config, "defense")),
+        assembly.look(served), served.params, policy, assembly.secret(config, "defense"),
         model.image_shape, model.classes, config.batches.sizes,
     )  # fmt: skip
     return Parts(
