@@ -1,7 +1,6 @@
 """A prediction API over HTTP, as an attacker (or an honest client) sees it: images in, responses out."""
 
 import email.utils
-import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -11,10 +10,10 @@ import httpx
 import numpy as np
 
 from pp_jax._checks import check_count
+from pp_jax.serving import work
 from pp_jax.serving.answers import PartlyAnswered
 from pp_jax.serving.wire import HEADER, Model, WireError, read_v2, write_v2
 
-_CHALLENGE, _SOLUTION = "X-Work-Challenge", "X-Work-Solution"
 _AGAIN = (408, 429, 500, 502, 503, 504)
 
 
@@ -134,8 +133,8 @@ class RemoteAPI:
                     return response
                 reason = f"status {response.status_code}: {_message(response)}"
                 named = _named_wait(response)
-                if response.status_code == 428 and (puzzle := response.headers.get(_CHALLENGE)):
-                    lines[_SOLUTION] = solved(puzzle)
+                if response.status_code == 428 and (puzzle := response.headers.get(work.CHALLENGE)):
+                    lines[work.SOLUTION] = solved(puzzle)
                     wait = 0.0
                 elif response.status_code not in _AGAIN:
                     raise RemoteError(f"{url} refused the queries: {reason}")
@@ -168,22 +167,15 @@ class RemoteAPI:
 
 
 def solved(puzzle: str) -> str:
-    """A text t such that SHA-256(challenge + t) begins with so many zero bits, for a puzzle `bits:challenge`.
+    """A solution of a puzzle; see `serving.work.solved`.
 
     Raises:
         RemoteError: for a puzzle that cannot be read, or of more than 32 bits.
     """
-    bits, _, challenge = puzzle.partition(":")
-    if not bits.isdigit() or int(bits) > 32:
-        raise RemoteError(f"the server asks for work that is not done: {puzzle[:80]!r}")
-    begun, shift = hashlib.sha256(challenge.encode()), 256 - int(bits)
-    number = 0
-    while True:
-        found = begun.copy()
-        found.update(str(number).encode())
-        if int.from_bytes(found.digest(), "big") >> shift == 0:
-            return str(number)
-        number += 1
+    try:
+        return work.solved(puzzle)
+    except ValueError as error:
+        raise RemoteError(str(error)) from error
 
 
 def _named_wait(response: Any) -> float | None:

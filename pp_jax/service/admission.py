@@ -14,9 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from pp_jax.detection.policy import Blocked, ProofOfWork, Throttled
 from pp_jax.service.keys import Keys, Principal
-
-CHALLENGE = "X-Work-Challenge"
-SOLUTION = "X-Work-Solution"
+from pp_jax.serving.work import CHALLENGE, SOLUTION, worked
 
 
 class Rejected(Exception):
@@ -128,11 +126,3 @@ class Gatekeeper:
             return False
         self._free.pop(name, None)
         return True
-
-
-def worked(challenge: str, solution: str, bits: int) -> bool:
-    """Whether SHA-256(challenge + solution) begins with so many zero bits; solutions have at most 64 characters."""
-    if not 0 < len(solution) <= 64:
-        return False
-    found = hashlib.sha256((challenge + solution).encode("utf-8", "replace")).digest()
-    return int.from_bytes(found, "big") >> (256 - bits) == 0

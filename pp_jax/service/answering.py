@@ -23,6 +23,7 @@ from pp_jax.service.proxy import Upstream, UpstreamError
 from pp_jax.service.telemetry import Lines, Metrics
 from pp_jax.serving import wire
 from pp_jax.serving.wire import Model, WireError
+from pp_jax.serving.work import SOLUTION
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_S = 1.0
@@ -135,7 +136,7 @@ class Service:
             principal = admission.principal(request, self.parts.keys)
             body = await admission.body(request, self._longest, self.parts.body_s)
             asked = parse(body) if len(body) < _LONG else await asyncio.to_thread(parse, body)
-            solution = request.headers.get(admission.SOLUTION, "")
+            solution = request.headers.get(SOLUTION, "")
             responses = await self._answered(principal, asked.images, body, solution)
             content, headers = render(responses, asked)
             response = Response(content, headers=headers)

@@ -133,7 +133,7 @@ def policy(config: Config, served: Victim) -> Policy:
     maker = getattr(makers, chosen.detector, None)
     if maker not in makers.MAKERS:
         raise ValueError(
-            f"there is no detector {chosen.detector}: must be one of {', '.join(m.__name__ for m in _makers())}"
+            f"there is no detector {chosen.detector}: must be one of {', '.join(m.__name__ for m in makers.MAKERS)}"
         )
     if images is None:
         raise ValueError("a detector is made from the victim's training images: give --model.dataset")
@@ -205,10 +205,6 @@ def _action(text: str, defender: Defender) -> Any:
     except ValueError as error:
         raise ValueError(f"the action {text!r} must be throttle:SECONDS or work:BITS") from error
     return named.defense(text).make(defender)
-
-
-def _makers() -> tuple[Any, ...]:
-    return makers.MAKERS
 
 
 def _model(config: Config, classes: int, shape: tuple[int, ...]) -> Model:

@@ -79,5 +79,10 @@ def test_the_secret_is_made_once_and_differs_by_purpose(served):
     assert (options.folder / "secret").stat().st_mode & 0o077 == 0
 
 
-def test_every_detector_is_offered():
-    assert {maker.__name__ for maker in assembly._makers()} == {maker.__name__ for maker in makers.MAKERS}
+def test_every_detector_is_offered(served):
+    options, victim = served
+    unknown = dataclasses.replace(options, policy=dataclasses.replace(options.policy, detector="nobody"))
+    with pytest.raises(ValueError, match="there is no detector nobody") as caught:
+        assembly.policy(unknown, victim)
+    for maker in makers.MAKERS:
+        assert maker.__name__ in str(caught.value)
