@@ -27,7 +27,6 @@ from pp_jax._checks.keys import check_random_key, is_key
 from pp_jax._checks.labels import as_labels
 from pp_jax._checks.posteriors import (
     as_posteriors,
-    as_responses,
     as_targets,
     as_transfer,
     check_alike,
@@ -47,7 +46,6 @@ __all__ = [
     "as_labels",
     "as_pixels",
     "as_posteriors",
-    "as_responses",
     "as_targets",
     "as_transfer",
     "check_alike",

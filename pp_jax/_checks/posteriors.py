@@ -143,25 +143,6 @@ def as_transfer(transfer: TransferSet) -> TransferSet:
     return transfer._replace(images=images, answers=answers)
 
 
-def as_responses(answers: Any, count: int) -> np.ndarray:
-    """What a prediction API returned for so many images, on the host: (count, K), or class indices (count,).
-
-    Values are not judged: they were paid for, and training says what is wrong with them.
-
-    Raises:
-        ValueError: for nothing, text, or another shape.
-    """
-    array = np.asarray(as_array(answers, "the API's answers"))
-    if array.ndim == 0 or len(array) != count:
-        found = len(array) if array.ndim else "one number"
-        raise ValueError(f"the API must answer every image: {count} asked, {found} answered")
-    if array.ndim == 2 and array.shape[1] == 1 and is_whole(array.dtype):
-        return array[:, 0]
-    if array.ndim > 2 or array.shape[1:] == (1,):
-        raise ValueError(f"the API answered with shape {array.shape}: must be ({count}, K) or class indices ({count},)")
-    return array
-
-
 def check_rows(answers: Any) -> None:
     """Refuse responses that are labels, where a strategy looks at the probabilities of all classes.
 

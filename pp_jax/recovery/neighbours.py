@@ -12,10 +12,11 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
-from pp_jax._checks import as_array, as_pixels, as_responses, as_transfer, check_count, check_random_key
+from pp_jax._checks import as_array, as_pixels, as_transfer, check_count, check_random_key
 from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.geometry import simplex
 from pp_jax.recovery.knowledge import Knowledge, keys
+from pp_jax.serving.answers import shaped
 from pp_jax.serving.blackbox import API
 from pp_jax.training import Recipe, State, Trainable, make_step, start
 from pp_jax.training.predicting import predict
@@ -186,7 +187,7 @@ def pairs_from_queries(key: jax.Array, api: API, images: Any, *, copies: int = 4
     for row, own in zip(pixels, jax.random.split(key, len(pixels)), strict=True):
         each = np.arange(copies), np.asarray(jax.random.permutation(own, pixels.shape[2]))[:copies]
         row[each] = row[each] ^ 1 if row.dtype == np.uint8 else row[each] + np.where(row[each] < 0.5, 1, -1) / 255
-    responses = as_responses(api(changed.reshape(-1, *changed.shape[2:])), len(changed) * copies)
+    responses = shaped(api(changed.reshape(-1, *changed.shape[2:])), len(changed) * copies)
     simplex.check(responses)
     responses = responses.astype(np.float32)
     logs = np.log(np.maximum(responses, _TINY)).reshape(len(changed), copies, -1)

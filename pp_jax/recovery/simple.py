@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
-from pp_jax._checks import as_images, as_responses, check_answers, check_count, check_random_key
+from pp_jax._checks import as_images, check_answers, check_count, check_random_key
 from pp_jax.serving import perturbation
+from pp_jax.serving.answers import shaped
 from pp_jax.serving.blackbox import API
 from pp_jax.training.augmentation import Augmentation
 
@@ -90,8 +91,8 @@ def smoothing(key: jax.Array, api: API, *, copies: int = 3, augment: Augmentatio
     def ask(images: Any) -> np.ndarray:
         images = as_images(images)
         changed = np.asarray(_changed(key, jnp.asarray(images), copies, augment))
-        answers = as_responses(api(changed.reshape(-1, *changed.shape[2:])), copies * len(images))
-        if answers.ndim != 2:
+        answers = shaped(api(changed.reshape(-1, *changed.shape[2:])), copies * len(images))
+        if answers.ndim != 2 or answers.shape[1] < 2:
             raise ValueError(f"the API must answer with posteriors (B, K) to be averaged, not labels {answers.shape}")
         return answers.reshape(len(images), copies, -1).mean(1)
 

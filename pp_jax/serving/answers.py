@@ -23,7 +23,7 @@ class PartlyAnswered(Exception):
 
 
 def checked(answers: Any, count: int, like: np.ndarray | None = None) -> np.ndarray:
-    """The responses of an API to so many images, as an array on the host.
+    """The responses of an API to so many images, as an array on the host; their values are looked at too.
 
     Posteriors may be truncated, so that they sum to less than one; class indices may be a column, which becomes (B,).
 
@@ -38,6 +38,14 @@ def checked(answers: Any, count: int, like: np.ndarray | None = None) -> np.ndar
     Raises:
         ValueError: naming what was returned, and what it must be.
     """
+    found = shaped(answers, count, like)
+    if _is_float(found):
+        _check_values(found.astype(np.float64))
+    return found
+
+
+def shaped(answers: Any, count: int, like: np.ndarray | None = None) -> np.ndarray:
+    """The responses of an API to so many images by shape and type alone; arguments, returns and errors as `checked`."""
     if answers is None:
         raise ValueError("the API answered None: must be an array of shape (B, K), a row an image")
     try:
@@ -56,10 +64,8 @@ def checked(answers: Any, count: int, like: np.ndarray | None = None) -> np.ndar
         )
     if like is not None and found.shape[1:] != like.shape[1:]:
         raise ValueError(f"the API answered rows of shape {found.shape[1:]}: must be {like.shape[1:]} as before")
-    if _is_float(found):
-        _check_values(found.astype(np.float64))
-        if not hasattr(answers, "dtype"):  # lists have no precision of their own
-            found = found.astype(np.float32)
+    if _is_float(found) and not hasattr(answers, "dtype"):  # lists have no precision of their own
+        found = found.astype(np.float32)
     return found
 
 
