@@ -67,11 +67,11 @@ def check_replaceable(directory: Path, name: str) -> None:
     if not (directory / manifest.NAME).is_file():
         raise DataError(f"{directory} {_origin(directory)} and is left as it is; {beside(name)}")
     names = sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if not path.is_dir())
-    strange = [name for name in names if not any(fnmatch.fnmatchcase(name, known) for known in _WRITTEN)]
-    strange = [name for name in strange if not name.rpartition("/")[2].startswith(".")]
-    if strange:
+    foreign = [name for name in names if not any(fnmatch.fnmatchcase(name, known) for known in _WRITTEN)]
+    foreign = [name for name in foreign if not name.rpartition("/")[2].startswith(".")]
+    if foreign:
         raise DataError(
-            f"{directory} also holds files that are no part of the set ({', '.join(strange[:3])}), "
+            f"{directory} also holds files that are no part of the set ({', '.join(foreign[:3])}), "
             "which replacing it would delete: move them away first"
         )
 

@@ -19,7 +19,7 @@ from pp_jax.service.app import application
 from pp_jax.service.assembly import Nothing, _Look
 from pp_jax.service.engine import Engine
 from pp_jax.service.keys import Keys, Principal, add
-from pp_jax.service.ledger import Limits, SQLiteLedger
+from pp_jax.service.ledger import Charged, Limits, SQLiteLedger
 from pp_jax.service.server import _Patient
 from pp_jax.service.telemetry import Lines
 from pp_jax.serving.wire import Model
@@ -132,3 +132,19 @@ def running(folder, served=None, limits=None, *, wait=True, patient=None, connec
             yield found
         finally:
             found.close()
+
+
+def granted_at_once(ledgers, name, *, images, limits):
+    """How many of twenty charges a thread are granted, two threads a ledger at the same time."""
+    granted = []
+
+    def spend(ledger):
+        for _ in range(20):
+            granted.append(isinstance(ledger.charge(name, images, limits), Charged))
+
+    threads = [threading.Thread(target=spend, args=(ledger,)) for ledger in ledgers for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(granted)

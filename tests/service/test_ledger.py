@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
+import servers
 from pp_jax.service.ledger import EVERYBODY, Charged, Limits, Refused, SQLiteLedger
 
 
@@ -96,19 +96,9 @@ def test_memories_are_kept(tmp_path):
 
 
 def test_threads_and_a_second_process_share_one_budget(tmp_path):
-    limits, granted = Limits(total=100), []
     ledgers = [SQLiteLedger(tmp_path / "l.sqlite") for _ in range(2)]
 
-    def spend(ledger):
-        for _ in range(20):
-            granted.append(isinstance(ledger.charge("a", 3, limits), Charged))
-
-    threads = [threading.Thread(target=spend, args=(ledger,)) for ledger in ledgers for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(granted) == 33
+    assert servers.granted_at_once(ledgers, "a", images=3, limits=Limits(total=100)) == 33
     assert ledgers[0].spent("a") == 99
 
 
