@@ -87,14 +87,14 @@ def run(config: Config) -> list[Measured]:
 def measure(setup: Any, run: Any) -> dict[str, Any]:
     """Query the pool and the test images through one defense: what the responses are like."""
     from pp_jax import metrics
-    from pp_jax.evaluation import runs
+    from pp_jax.evaluation import judging, runs, setups
 
-    at = runs.deploy(setup, run.entry, run.seed)
+    at = setups.deploy(setup, run.entry, run.seed)
     images, responses = runs.query(setup, at, run.attacker, lambda _: None).transfer
     clean, own = (metrics.predict(at.box.logits_fn, at.box.params, some) for some in (images, setup.test.images))
     network, params = at.surrogate
     angles = metrics.angular_deviation(clean, responses, images, logits_fn=network, params=params)
-    answered = runs.ask(at.box, setup.test.images)[0]
+    answered = judging.ask(at.box, setup.test.images)[0]
     return {
         "defender_accuracy": metrics.accuracy(answered, setup.test.labels),
         "queries": len(images),

@@ -10,7 +10,7 @@ from pp_jax.evaluation.equalizing import Equalized, equalize
 from pp_jax.evaluation.evaluating import check, check_budget, evaluate, rehearse
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
-from pp_jax.evaluation.runs import Run, Setup
+from pp_jax.evaluation.setups import Run, Setup
 from pp_jax.evaluation.victims import Images, Victim
 
 __all__ = [

@@ -15,7 +15,7 @@ import numpy as np
 
 from pp_jax.evaluation import runs, sweep
 from pp_jax.evaluation.machines import Machines
-from pp_jax.evaluation.runs import Run, Setup
+from pp_jax.evaluation.setups import Run, Setup, deploy
 from pp_jax.results import records
 from pp_jax.training import Sets, bytes_each, fit_many
 from pp_jax.training.losses import supervised_by
@@ -141,7 +141,7 @@ def _trained_together(
     started = time.perf_counter()
     ready = []
     for run in mine:
-        at = runs.deploy(setup, run.entry, run.seed)
+        at = deploy(setup, run.entry, run.seed)
         stolen = runs.query(setup, at, run.attacker, lambda _: None)
         targets = runs.recover(setup, at, run.attacker, stolen)
         ready.append((run, at, stolen, targets))

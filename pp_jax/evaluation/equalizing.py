@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
-from pp_jax.evaluation import calibration, runs
+from pp_jax.evaluation import calibration
 from pp_jax.evaluation.entries import Entry
-from pp_jax.evaluation.runs import Setup
+from pp_jax.evaluation.setups import Setup, deploy
 from pp_jax.training.predicting import predict
 
 Equal = Literal["accuracy", "l1"]
@@ -102,10 +102,10 @@ def check_amount(equal: Equal, at: float) -> None:
 def _family(setup: Setup, entry: Entry) -> Any:
     """The defense for each strength: made once, its strength replaced where it is a leaf."""
     name = entry.strength.parameter if entry.strength else ""
-    made = runs.deploy(setup, entry.at(entry.strength.high) if entry.strength else entry, 0).box.defense
+    made = deploy(setup, entry.at(entry.strength.high) if entry.strength else entry, 0).box.defense
     if dataclasses.is_dataclass(made) and name in {field.name for field in dataclasses.fields(made)}:
         return lambda strength: dataclasses.replace(made, **{name: strength})
-    return lambda strength: runs.deploy(setup, entry.at(strength), 0).box.defense
+    return lambda strength: deploy(setup, entry.at(strength), 0).box.defense
 
 
 @functools.lru_cache(maxsize=4)

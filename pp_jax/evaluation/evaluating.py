@@ -21,7 +21,7 @@ from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equal, Equalized, check_amount, equalize
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
-from pp_jax.evaluation.runs import Run, Setup
+from pp_jax.evaluation.setups import Run, Setup, model_name
 from pp_jax.evaluation.victims import Images, Victim
 from pp_jax.training import Recipe
 from pp_jax.training.predicting import predict
@@ -275,7 +275,7 @@ def rehearse(
 def title(setup: Setup) -> str:
     """Victim, pool, network and queries in words."""
     queries = f"{setup.budget:,} queries".replace(",", " ")
-    return f"{setup.victim.name} ← {setup.pool.name}, {runs.model_name(setup.network)}, {queries}"
+    return f"{setup.victim.name} ← {setup.pool.name}, {model_name(setup.network)}, {queries}"
 
 
 def _row(item: Equalized, found: Mapping[str, Sequence[Any]]) -> Row:

@@ -11,7 +11,7 @@ import pp_jax
 import smallworld as small
 from pp_jax import MAD, BlackBox, Entry, Top1, chain, detection
 from pp_jax.detection import Blocked, Policy, Throttled, makers
-from pp_jax.evaluation import Images, attackers, evaluating, named, runs
+from pp_jax.evaluation import Images, attackers, evaluating, judging, named, runs
 from pp_jax.types import TransferSet
 
 QUICKLY = {"detector": functools.partial(makers.p_values, window=32), "rates": (0.05,), "queries": 64, "accounts": 40}
@@ -80,7 +80,7 @@ def test_every_test_account_is_as_long_as_those_that_thresholds_were_set_on():
     order = np.argsort(small.test_images().labels, kind="stable")
     for queries, share in ((None, 0.9), (7, 0.0)):  # never eight queries of one class in an account of seven
         box = BlackBox(victim.network, victim.params, made((chain(), Blocked()), account_queries=queries))
-        answers, _ = runs.ask(box, images[order])
+        answers, _ = judging.ask(box, images[order])
         assert (np.ptp(answers, axis=1) < 1e-6).mean() == pytest.approx(share, abs=0.1)
 
 
