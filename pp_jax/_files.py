@@ -164,7 +164,7 @@ def own_folder(path: str | os.PathLike[str], purpose: str, *, holds: Sequence[st
 def remove_own(path: str | os.PathLike[str]) -> None:
     """Remove the files that we wrote in a folder with our mark, and the folder if nothing else is in it.
 
-    A folder without our mark stays as it is.
+    A folder without our mark stays as it is, unless it is empty: so a kill between the last two steps leaves it.
     """
     path = Path(path)
     holds = _holds(path)
@@ -172,6 +172,9 @@ def remove_own(path: str | os.PathLike[str]) -> None:
         remove(path, holds)
         if [left.name for left in path.iterdir()] == [MARK]:
             remove(path, [re.escape(MARK)])
+    if not path.is_symlink():
+        with contextlib.suppress(OSError):  # something is in it, or it has gone
+            path.rmdir()
 
 
 def remove(folder: str | os.PathLike[str], patterns: Sequence[str]) -> None:

@@ -147,7 +147,7 @@ def _save(writer: Any, own: Path, state: State, owner: Mapping[str, Any]) -> Non
         reason = _system_error(error)
         if reason is None:
             raise
-        sealing.forget(path)
+        _give_up(path)
         raise OSError(
             reason,
             f"cannot keep the state of training in {own.parent} ({os.strerror(reason)}): it must be writable, with "
@@ -155,6 +155,15 @@ def _save(writer: Any, own: Path, state: State, owner: Mapping[str, Any]) -> Non
         ) from error
     for epoch in sealing.epochs(own)[_KEPT:]:
         sealing.forget(own / str(epoch))
+
+
+def _give_up(path: Path) -> None:
+    """Remove a checkpoint that could not be written; for a moment orbax's threads may still be at it."""
+    for _ in range(40):
+        sealing.forget(path)
+        if not path.exists():
+            return
+        time.sleep(0.05)
 
 
 def _check_room(folder: Path, size: int) -> None:

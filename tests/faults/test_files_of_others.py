@@ -175,6 +175,18 @@ def test_what_a_run_kept_is_removed_without_what_others_put_there(inner, tmp_pat
     assert not partial.exists()
 
 
+@pytest.mark.parametrize("left", ["mark", "nothing"])
+def test_a_removal_that_was_killed_is_finished_by_the_next_one(left, tmp_path):
+    from pp_jax.training import sealing
+
+    partial = tmp_path / "0123456789abcdef.partial"
+    own = sealing.open_folder(partial)
+    if left == "nothing":
+        (own / "written-by-pp_jax").unlink()
+    records.discard(partial)
+    assert not partial.exists()
+
+
 def test_weights_of_others_are_not_written_over(tmp_path):
     from safetensors.numpy import save_file
 
