@@ -170,8 +170,9 @@ def remove_own(path: str | os.PathLike[str]) -> None:
     holds = _holds(path)
     if holds is not None:
         remove(path, holds)
-        if [left.name for left in path.iterdir()] == [MARK]:
-            remove(path, [re.escape(MARK)])
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too, and was first
+            if [left.name for left in path.iterdir()] == [MARK]:
+                remove(path, [re.escape(MARK)])
     if not path.is_symlink():
         with contextlib.suppress(OSError):  # something is in it, or it has gone
             path.rmdir()

@@ -1,5 +1,6 @@
 """What we did not make stays bit for bit, whatever command runs beside it; and no result takes its place."""
 
+import concurrent.futures
 import importlib
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 import pp_jax
 import smallworld
 from others import found, strewn
-from pp_jax import checkpoints, plots, records
+from pp_jax import _files, checkpoints, plots, records
 from pp_jax.evaluation import attackers
 from pp_jax.models import __main__ as models_cli
 from pp_jax.results import __main__ as results_cli
@@ -185,6 +186,19 @@ def test_a_removal_that_was_killed_is_finished_by_the_next_one(left, tmp_path):
         (own / "written-by-pp_jax").unlink()
     records.discard(partial)
     assert not partial.exists()
+
+
+def test_several_may_remove_one_folder_at_a_time(tmp_path):
+    from pp_jax.training import sealing
+
+    partial = tmp_path / "0123456789abcdef.partial"
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        for _ in range(30):
+            own = sealing.open_folder(partial)
+            for epoch in range(3):
+                _files.write_bytes(own / str(epoch) / "seal.json", b"{}")
+            list(threads.map(records.discard, [partial] * 8))
+            assert not partial.exists()
 
 
 def test_weights_of_others_are_not_written_over(tmp_path):

@@ -233,7 +233,8 @@ def discard(partial: str | os.PathLike[str]) -> None:
     """
     path = _files.expanded(partial)
     if re.fullmatch(r"[0-9a-f]{16}\.partial", path.name) and path.is_dir() and not path.is_symlink():
-        for inner in path.iterdir():
-            _files.remove_own(inner)
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too, and was first
+            for inner in list(path.iterdir()):
+                _files.remove_own(inner)
         with contextlib.suppress(OSError):  # something else is in it
             path.rmdir()
