@@ -88,9 +88,9 @@ def parse_v2(body: bytes, header_length: str | None, model: Model) -> Request:
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isascii() or not header_length.isdigit() or len(header_length) > 18:
+        length = _length(header_length)
+        if length is None:
             raise WireError(f"{HEADER} must be a whole number of bytes")
-        length = int(header_length)
         if length > len(body):
             raise WireError(f"{HEADER} is {length}, but the body has {len(body)} bytes")
     content, rest = _json(body[:length]), memoryview(body)[length:]
@@ -192,9 +192,9 @@ def read_v2(body: bytes, header_length: str | None, model: Model, rows: int) -> 
     """
     length = len(body)
     if header_length is not None:
-        if not header_length.isascii() or not header_length.isdigit() or int(header_length) > len(body):
+        length = _length(header_length)
+        if length is None or length > len(body):
             raise WireError(f"the response's {HEADER} does not fit its body", 502)
-        length = int(header_length)
     try:
         content = _json(body[:length])
     except WireError as error:
@@ -225,6 +225,11 @@ def read_v2(body: bytes, header_length: str | None, model: Model, rows: int) -> 
     if not np.isfinite(values).all():
         raise WireError("the response holds numbers that are not finite", 502)
     return values
+
+
+def _length(header: str) -> int | None:
+    """The bytes that the header of lengths says are JSON; None where it is no such number."""
+    return int(header) if header.isascii() and header.isdigit() and len(header) <= 18 else None
 
 
 def _binary_size(tensor: dict[str, Any]) -> int | None:

@@ -100,10 +100,12 @@ def test_what_is_not_a_request_for_the_posterior_is_refused(case):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("header", ["", "-1", "1e3", "99999", "9" * 30, "٣"])
+@pytest.mark.parametrize("header", ["", "-1", "1e3", "99999", "9" * 30, "9" * 5000, "٣"])
 def test_a_header_length_that_does_not_fit_is_refused(header):
     with pytest.raises(WireError, match=HEADER):
         wire.parse_v2(request(), header, MODEL)
+    with pytest.raises(WireError, match=HEADER):
+        wire.read_v2(b"{}", header, MODEL, 3)
 
 
 def test_bytes_beyond_the_tensor_are_refused():
