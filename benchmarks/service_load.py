@@ -3,9 +3,10 @@
     python benchmarks/service_load.py                  # about two minutes on 2 idle cores
     python benchmarks/service_load.py --soak 600       # and ten minutes at 80 % of the highest rate
 
-Compares the bare compiled victim at batch 64, the service without a defense, and the service with detector and
-perturbation, on a LeNet with random weights; 64 images a request, binary tensors and JSON. Client and server share this
-machine's cores. Writes `runs/service_load.json` and prints a table.
+Compares the bare compiled victim at batch 64, the service without a defense, and the service with a perturbation, on a
+network with random weights; 64 images a request, as binary tensors of FP32 and of UINT8, and as JSON. Client and server
+share this machine's cores. The soak reads the server's memory every ten seconds, and compares what the ledger has
+charged with the images that were answered. Writes `runs/service_load.json` and prints a table.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -39,6 +40,8 @@ class Config:
     """Of each measurement."""
     connections: int = 3
     """Of the client, each with one request at a time."""
+    network: Literal["lenet", "vgg16_bn", "resnet18"] = "lenet"
+    """The victim's; one that computes for longer hides more of what the service takes."""
     soak: float = 0.0
     """Seconds at 80 % of the highest rate, behind the rest."""
     out: Path = Path("runs/service_load.json")
@@ -52,12 +55,14 @@ class Running:
     Attributes:
         process: that serves.
         port: where.
+        folder: of its files.
         key: of the account that asks.
         trusted: of the defender.
     """
 
     process: subprocess.Popen[bytes]
     port: int
+    folder: Path
     key: str
     trusted: str
 
@@ -71,17 +76,27 @@ class Running:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def spent(self) -> int:
+        """Images that the ledger has charged to the account."""
+        from pp_jax.service.ledger import SQLiteLedger
 
-def weights(folder: Path) -> tuple[Path, Any, Any]:
-    """A LeNet with random weights as a file, its network and its parameters."""
+        ledger = SQLiteLedger(self.folder / "ledger.sqlite")
+        try:
+            return ledger.spent("load")
+        finally:
+            ledger.close()
+
+
+def weights(folder: Path, name: str) -> tuple[Path, Any, Any]:
+    """A network with random weights as a file, the network, and its parameters."""
     import jax
 
     from pp_jax import checkpoints, models
 
-    network = models.lenet(10)
+    network = getattr(models, name)(10)
     params = network.init(jax.random.key(0), SHAPE)
-    told = {"model": "lenet", "num_classes": 10, "image_shape": list(SHAPE)}
-    return checkpoints.save(folder / "lenet.safetensors", params, metadata=told), network, params
+    told = {"model": name, "num_classes": 10, "image_shape": list(SHAPE)}
+    return checkpoints.save(folder / "victim.safetensors", params, metadata=told), network, params
 
 
 def start(folder: Path, path: Path, *options: str) -> Running:
@@ -105,7 +120,7 @@ def start(folder: Path, path: Path, *options: str) -> Running:
             client = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
             client.request("GET", "/v2/health/ready")
             if client.getresponse().status == 200:
-                return Running(process, port, key, trusted)
+                return Running(process, port, folder, key, trusted)
         except OSError:
             pass
         time.sleep(0.1)
@@ -170,12 +185,17 @@ def run(config: Config) -> dict[str, Any]:
 
     model = Model("model", SHAPE, 10)
     images = np.random.default_rng(1).random((IMAGES, *SHAPE), np.float32)
-    requests = {"binary": write_v2(images, model), "JSON": write_v2(images, model, binary=False)}
+    requests = {
+        "binary": write_v2(images, model),
+        "UINT8": write_v2((255 * images).astype(np.uint8), model),
+        "JSON": write_v2(images, model, binary=False),
+    }
     found: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    found["network"] = config.network
     defended = ("--policy.actions", "ReverseSigmoid(beta=0.6)")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path, network, params = weights(folder)
+        path, network, params = weights(folder, config.network)
         found["bare victim"] = {"images_per_s": bare(network, params, config.seconds / 2)}
         services: dict[str, Callable[[], Running]] = {
             "undefended": lambda: start(_new(folder, "plain"), path),
@@ -195,14 +215,36 @@ def run(config: Config) -> dict[str, Any]:
                 )
                 found[f"{what}, half load"] = half
                 if config.soak and what == "defended":
-                    before = running.resident()
-                    cell = load(
-                        running, body, headers, seconds=config.soak, connections=config.connections, rate=0.8 * top
-                    )
-                    found["soak"] = {**cell, "MiB_before": before, "MiB_after": running.resident()}
+                    found["soak"] = soak(running, body, headers, config, 0.8 * top)
             finally:
                 running.stop()
     return found
+
+
+def soak(running: Running, body: bytes, headers: dict[str, str], config: Config, rate: float) -> dict[str, float]:
+    """Load at a rate for long: what `load` has, the server's memory on the way, and images charged and answered."""
+    before, done = running.spent(), threading.Event()
+    memory = [running.resident()]
+
+    def watch() -> None:
+        while not done.wait(10):
+            memory.append(running.resident())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    cell = load(running, body, headers, seconds=config.soak, connections=config.connections, rate=rate)
+    done.set()
+    watching.join()
+    return {
+        **cell,
+        "images_answered": IMAGES * (cell["requests"] - cell["failed"]),
+        "images_charged": running.spent() - before,
+        "MiB_begin": memory[0],
+        "MiB_after_a_minute": memory[min(6, len(memory) - 1)],
+        "MiB_least": min(memory),
+        "MiB_most": max(memory),
+        "MiB_end": memory[-1],
+    }
 
 
 def _new(folder: Path, name: str) -> Path:
@@ -220,6 +262,8 @@ def main() -> None:
         if isinstance(cell, dict) and "p99_ms" in cell:
             rate, p50, p99 = cell["images_per_s"], cell["p50_ms"], cell["p99_ms"]
             print(f"{what:24} {rate:8.0f} images/s  {rate / base:5.2f} of bare  p50 {p50:6.1f} ms  p99 {p99:6.1f} ms")
+    if "soak" in found:
+        print("soak", {name: round(value, 1) for name, value in found["soak"].items()})
     config.out.parent.mkdir(parents=True, exist_ok=True)
     config.out.write_text(json.dumps(found, indent=1))
     print(config.out)
