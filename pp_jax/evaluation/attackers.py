@@ -55,6 +55,7 @@ class Attacker:
         strategy: how it chooses its queries.
         learner: how it trains.
         copies: changed copies of each image, every one a query; their responses are averaged.
+        accounts: over which it spreads its queries, in their order and evenly; to a defense with memory each is new.
         probes: queries of its budget that go to another pool, where there is one, to tell what is answered truly.
         privileged: whether it is told what no attacker knows (the defender's weights, the key): a yardstick, which does
             not count as the worst case.
@@ -63,7 +64,7 @@ class Attacker:
             is ("fixed"). Queries are then in random order, and training begins from fresh parameters.
 
     Raises:
-        ValueError: for fewer than one copy, or parts that an online attacker has no use for.
+        ValueError: for fewer than one copy or account, or parts that an online attacker has no use for.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Attacker:
     strategy: QueryStrategy[Any] = Knockoff()  # noqa: RUF009
     learner: Learner = Learner()
     copies: int = 1
+    accounts: int = 1
     probes: int = 0
     privileged: bool = False
     online: Sees | None = None
@@ -79,10 +81,12 @@ class Attacker:
         """Check the copies, and that an online attacker is nothing else."""
         if self.copies < 1 or self.probes < 0:
             raise ValueError(f"copies is {self.copies} and probes {self.probes}: must be at least 1 and at least 0")
+        if self.accounts < 1:
+            raise ValueError(f"accounts is {self.accounts}: must be at least 1")
         if self.online not in (None, *get_args(Sees)):
             raise ValueError(f"online is {self.online!r}: must be one of {', '.join(get_args(Sees))}, or None")
-        parts = (self.recovery, self.strategy, self.learner, self.copies, self.probes)
-        if self.online is not None and parts != (AsGiven(), Knockoff(), Learner(), 1, 0):
+        parts = (self.recovery, self.strategy, self.learner, self.copies, self.accounts, self.probes)
+        if self.online is not None and parts != (AsGiven(), Knockoff(), Learner(), 1, 1, 0):
             raise ValueError(f"online is {self.online!r}: must be None where another part is not the default")
 
     @property
@@ -99,6 +103,8 @@ class Attacker:
             "copies": self.copies,
             "probes": self.probes,
         }
+        if self.accounts > 1:
+            parts["accounts"] = self.accounts
         if self.online is not None:
             parts["online"] = self.online
         told = {"privileged": True} if self.privileged else {}
@@ -151,11 +157,12 @@ DDAE_PLUS = Attacker("D-DAE+", DDAEPlus())
 S4L = Attacker("S4L", learner=Learner(Rotations(0.3), extra_outputs=4))
 RELABELLING = Attacker("pair relabelling", PairRelabelling())
 NEIGHBOURS = Attacker("neighbours", Neighbours(), probes=100)
+ACCOUNTS = Attacker("100 accounts", accounts=100)
 KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
 
 STANDARD = AttackerSet(
     "standard",
-    "2026.11",
+    "2026.12",
     (
         PLAIN,
         HARD_LABEL,
@@ -169,10 +176,11 @@ STANDARD = AttackerSet(
         S4L,
         RELABELLING,
         NEIGHBOURS,
+        ACCOUNTS,
     ),
 )
 """The attackers that a claim about a defense must stand against."""
 
 _LOOKED_UP = Attacker("partial Bayes", PartialBayes(samples=200_000))
-QUICK = AttackerSet("quick", "2026.11", (PLAIN, HARD_LABEL, INVERSION, _LOOKED_UP, NEIGHBOURS))
+QUICK = AttackerSet("quick", "2026.12", (PLAIN, HARD_LABEL, INVERSION, _LOOKED_UP, NEIGHBOURS, ACCOUNTS))
 """Those of `STANDARD` that cost little more than the plain attacker: for a laptop, not for a claim."""

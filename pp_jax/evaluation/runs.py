@@ -26,7 +26,7 @@ from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.recovery.simple import smoothing
 from pp_jax.results import records
 from pp_jax.results.identity import describe
-from pp_jax.serving.blackbox import Metered
+from pp_jax.serving.blackbox import API, Metered
 from pp_jax.training import Best, FirstClasses, fit, fit_resumably
 from pp_jax.training.losses import supervised_by
 from pp_jax.types import SurrogateDefense, TransferSet
@@ -42,7 +42,7 @@ Progress = Callable[[float], None]
 def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) -> Stolen:
     """Spend the budget."""
     started = time.perf_counter()
-    meter = Metered(at.box.api(), setup.budget)
+    meter = Metered(spread(at.box.api, attacker.accounts, setup.budget), setup.budget)
     api: Any = meter
     if attacker.copies > 1:
         api = smoothing(jax.random.fold_in(at.attack_key, 1), meter, copies=attacker.copies)
@@ -55,6 +55,26 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
         images = setup.probe.images[:probes]
         probe = TransferSet(images, np.asarray(meter(images)))
     return Stolen(transfer, probe, meter.spent, time.perf_counter() - started)
+
+
+def spread(api: Callable[[], API], accounts: int, budget: int) -> API:
+    """An API that asks an even share of a budget with each of so many accounts, one after another."""
+    if accounts == 1:
+        return api()
+    each, asked, current = -(-budget // accounts), 0, api()
+
+    def ask(images: Any) -> Any:
+        nonlocal asked, current
+        answers, place = [], 0
+        while place < len(images):
+            if asked == each:
+                asked, current = 0, api()
+            part = images[place : place + each - asked]
+            answers.append(np.asarray(current(part)))
+            asked, place = asked + len(part), place + len(part)
+        return np.concatenate(answers)
+
+    return ask
 
 
 def query_online(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) -> tuple[Stolen, tuple[Any, Any]]:
@@ -124,6 +144,8 @@ def applies(setup: Setup, entry: Entry, attacker: Attacker) -> bool:
         return not remembers(defense)
     if attacker.online is not None:
         return isinstance(defense, SurrogateDefense) and defense.logits_fn == setup.network
+    if attacker.accounts > 1 and not remembers(at.box.defense):
+        return False
     if not attacker.recovery.applies_to(defense):
         return False
     if attacker.recovery.applies_to(UNDEFENDED) or attacker.privileged:
@@ -221,7 +243,7 @@ def _deployed(setup: Setup, entry: Entry, seed: int = 0) -> Deployed:
 
 def _queried(setup: Setup, run: Run, progress: Progress) -> Stolen:
     """The responses to the queries of a run; attackers that query alike share them."""
-    how = repr(describe([run.attacker.strategy, run.attacker.copies, run.attacker.probes]))
+    how = repr(describe([run.attacker.strategy, run.attacker.copies, run.attacker.accounts, run.attacker.probes]))
     key = (id(setup), id(run.entry), run.seed, how)
     if key not in _RECENT:
         _RECENT.clear()

@@ -1,5 +1,6 @@
 """A policy among the defenses of an evaluation: what its attackers learn from, and what it costs benign accounts."""
 
+import dataclasses
 import functools
 
 import jax
@@ -73,6 +74,46 @@ def test_a_blocked_attacker_trains_on_what_it_had_before(monkeypatch):
     uniform = np.ptp(np.asarray(stolen.transfer.answers), axis=1) < 1e-6
     assert 0 < uniform.sum() < 64
     assert len(targets.answers) == 64 - uniform.sum()
+
+
+def test_an_attacker_with_accounts_enough_is_never_blocked():
+    setup = small.setup(pool=noise(), budget=64)
+    at = runs.deploy(setup, Entry(made((chain(), Blocked()))), 0)
+    blocked = {}
+    for count in (1, 4, 16):
+        attacker = dataclasses.replace(attackers.ACCOUNTS, accounts=count)
+        stolen = runs.query(setup, at, attacker, lambda _: None)
+        assert stolen.queries == len(stolen.transfer.answers) == 64
+        blocked[count] = (np.ptp(np.asarray(stolen.transfer.answers), axis=1) < 1e-6).sum()
+    assert blocked[1] > blocked[4] > 0
+    assert blocked[16] == 0  # four queries each: the detector's window of eight never fills
+
+
+def test_accounts_change_only_defenses_with_a_memory():
+    setup = small.setup()
+    assert not runs.applies(setup, Entry(Top1), attackers.ACCOUNTS)
+    assert runs.applies(setup, Entry(made((chain(), Blocked()))), attackers.ACCOUNTS)
+
+
+@pytest.mark.parametrize("cuts", [(64,), (1, 40, 23)])
+def test_accounts_get_an_even_share_however_queries_are_batched(cuts):
+    asked = []
+
+    def api():
+        mine = []
+        asked.append(mine)
+        return lambda images: mine.extend(images.tolist()) or images
+
+    ask, images = runs.spread(api, 5, 64), np.arange(64)
+    found = [ask(part) for part in np.split(images, np.cumsum(cuts)[:-1])]
+    np.testing.assert_array_equal(np.concatenate(found), images)
+    assert [image for each in asked for image in each] == images.tolist()
+    assert [len(each) for each in asked] == [13, 13, 13, 13, 12]
+
+
+def test_fewer_than_one_account_is_refused():
+    with pytest.raises(ValueError, match="accounts is 0: must be at least 1"):
+        dataclasses.replace(attackers.ACCOUNTS, accounts=0)
 
 
 def test_every_test_account_is_as_long_as_those_that_thresholds_were_set_on():
