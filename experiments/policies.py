@@ -10,7 +10,10 @@ spends an even share of its budget with each, and its responses go into one tran
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+import tyro
 
 from experiments import common
 from pp_jax._command import command
@@ -33,29 +36,35 @@ class Config(common.Options):
     folder: str = "policies"
     """Where below `runs` the records and the table go."""
 
-    def entries(self) -> list[Any]:
-        """The rows: every detector with resampled posteriors, and with no answer at all."""
-        from pp_jax import Entry, chain
-        from pp_jax.defenses import Resampled
-        from pp_jax.detection import Blocked, Policy, makers
 
-        known = {maker.__name__: maker for maker in makers.MAKERS}
-        if unknown := [name for name in self.detectors if name not in known]:
-            raise ValueError(f"there is no detector {unknown[0]!r}: must be of {', '.join(known)}")
-        fitted = {"rates": (self.rate,), "queries": self.queries, "accounts": self.accounts}
-        return [
-            Entry(Policy, detector=known[name], actions=(chain(), action), **fitted)
-            for name in self.detectors
-            for action in (Resampled, Blocked())
-        ]
+def entries(
+    detectors: Sequence[str], actions: Sequence[Any], *, rate: float = 0.01, queries: int = 1000, accounts: int = 200
+) -> list[Any]:
+    """Policies, every detector with every action above its threshold.
+
+    Raises:
+        ValueError: for a detector that does not exist.
+    """
+    from pp_jax import Entry, chain
+    from pp_jax.detection import Policy, makers
+
+    known = {maker.__name__: maker for maker in makers.MAKERS}
+    if unknown := [name for name in detectors if name not in known]:
+        raise ValueError(f"there is no detector {unknown[0]!r}: must be of {', '.join(known)}")
+    fitted = {"rates": (rate,), "queries": queries, "accounts": accounts}
+    return [
+        Entry(Policy, detector=known[name], actions=(chain(), action), **fitted)
+        for name in detectors
+        for action in actions
+    ]
 
 
 @command()
 def main() -> None:
     """Command line."""
-    import tyro
-
     config = tyro.cli(Config, description=__doc__)
+    from pp_jax.defenses import Resampled
+    from pp_jax.detection import Blocked
     from pp_jax.evaluation import AttackerSet, attackers
 
     members = (
@@ -67,7 +76,9 @@ def main() -> None:
     )
 
     def table() -> Any:
-        return config.evaluate(config.entries(), AttackerSet("accounts", "2026.12", members), config.folder).table()
+        how = {"rate": config.rate, "queries": config.queries, "accounts": config.accounts}
+        rows = entries(config.detectors, (Resampled, Blocked()), **how)
+        return config.evaluate(rows, AttackerSet("accounts", "2026.12", members), config.folder).table()
 
     common.show(table, config.runs / config.folder / "policies.md")
 
