@@ -84,6 +84,7 @@ def run(config: Config) -> Any:
             records.write(folder, kind="griefing", config=settings, result=result, timings=timings)
 
         record = records.once(folder, settings, work, wait=True)
+        assert record is not None  # since it waits
         result, percent = record.result, "{:.1f}".format
         shares = [percent(100 * result[name]) for name in ("alone", "own_memory", "one_memory")]
         lines.append([row.text(), *shares, f"{result['one_memory_l1']:.2f}"])

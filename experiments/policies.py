@@ -51,7 +51,7 @@ def entries(
     known = {maker.__name__: maker for maker in makers.MAKERS}
     if unknown := [name for name in detectors if name not in known]:
         raise ValueError(f"there is no detector {unknown[0]!r}: must be of {', '.join(known)}")
-    fitted = {"rates": (rate,), "queries": queries, "accounts": accounts}
+    fitted: dict[str, Any] = {"rates": (rate,), "queries": queries, "accounts": accounts}
     return [
         Entry(Policy, detector=known[name], actions=(chain(), action), **fitted)
         for name in detectors
@@ -76,7 +76,7 @@ def main() -> None:
     )
 
     def table() -> Any:
-        how = {"rate": config.rate, "queries": config.queries, "accounts": config.accounts}
+        how: dict[str, Any] = {"rate": config.rate, "queries": config.queries, "accounts": config.accounts}
         rows = entries(config.detectors, (Resampled, Blocked()), **how)
         return config.evaluate(rows, AttackerSet("accounts", "2026.12", members), config.folder).table()
 

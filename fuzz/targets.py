@@ -265,6 +265,8 @@ def wire(data: bytes, folder: Path) -> None:
 
 
 _PICTURES = 3072
+# The fuzzer itself keeps about 1.5 kB a case; a million are asked of this one.
+_MANY = 4096
 
 TARGETS = {
     "idx": Target(idx, seeds.idx, mutation.in_zip(mutation.numbers)),
@@ -291,6 +293,6 @@ TARGETS = {
     "record": Target(result, seeds_of_kept.record, mutation_of_text.in_record, (Damaged, ValueError)),
     "seal": Target(seal, seeds_of_kept.seal, mutation_of_text.in_json, (ValueError,)),
     "mark": Target(mark, seeds_of_kept.mark, mutation_of_text.in_json, (ValueError,)),
-    "wire": Target(wire, seeds_of_kept.wire, mutation_of_text.in_request, (ValueError,)),
+    "wire": Target(wire, seeds_of_kept.wire, mutation_of_text.in_request, (ValueError,), memory_mb=_MANY),
     "journal": Target(journal, seeds_of_kept.journal, mutation_of_text.in_journal, (ValueError,)),
 }
