@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
 
-import h11
 from uvicorn import Config as UvicornConfig
 from uvicorn import Server
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pp_jax import _files
 from pp_jax.service import assembly
@@ -22,11 +21,13 @@ from pp_jax.service.config import Config
 from pp_jax.service.engine import Engine
 from pp_jax.service.keys import Keys
 from pp_jax.service.ledger import Ledger, Limits, SQLiteLedger
+from pp_jax.service.patience import patient
 from pp_jax.service.proxy import Upstream, UpstreamError
 from pp_jax.service.telemetry import Lines
 from pp_jax.serving.wire import Model
 
 _LOG = logging.getLogger(__name__)
+_OTHER_FILES = 128  # the store, logs, threads, the model behind
 
 
 def serve(config: Config) -> None:
@@ -37,6 +38,7 @@ def serve(config: Config) -> None:
         OSError: for a port or a folder that cannot be used.
     """
     options.check(config)
+    _allow_files(config.connections)
     with _listen(config) as listener, _alone(config):
         if config.model.upstream:
             # Before anything long; its connections belong to another event loop, so it is made anew.
@@ -44,10 +46,10 @@ def serve(config: Config) -> None:
         parts = assemble(config)
         app = application(parts, failed=lambda: setattr(server, "should_exit", True))
         _LOG.info("serving %s on http://%s:%d, docs at /docs", parts.model.name, *listener.getsockname()[:2])
-        kind = type("Patient", (_Patient,), {"header_s": config.header_s, "body_s": config.body_s})
+        kind = patient(header_s=config.header_s, body_s=config.body_s, most=config.connections)
         fixed: dict[str, Any] = {"http": kind, "log_config": None, "access_log": False, "timeout_keep_alive": 30}
         settings = UvicornConfig(
-            app, limit_concurrency=config.connections, timeout_graceful_shutdown=10, server_header=False, **fixed
+            app, limit_concurrency=config.connections + 1, timeout_graceful_shutdown=10, server_header=False, **fixed
         )
         server = Server(settings)
         server.run(sockets=[listener])
@@ -109,34 +111,21 @@ def ledger(config: Config) -> Ledger:
     return SQLiteLedger(_files.expanded(config.store) if config.store else config.path("ledger.sqlite"))
 
 
-class _Patient(H11Protocol):
-    """uvicorn's HTTP, with bounds on how long a client may take for the headers and for the body of each request."""
+def _allow_files(connections: int) -> None:
+    """Let the process open as many files as it may have connections, before anything long.
 
-    header_s = 10.0
-    body_s = 30.0
-
-    def connection_made(self, transport: Any) -> None:
-        """Start the clock."""
-        super().connection_made(transport)
-        self._stage: tuple[Any, int] | None = None
-        self._since = self.loop.time()
-        self._look()
-
-    def _look(self) -> None:
-        """Close a connection that is where it was for too long; look again soon."""
-        if self.transport.is_closing():
-            return
-        theirs, now = self.conn.their_state, self.loop.time()
-        begun = self.cycle is None or bool(self.conn.trailing_data[0])
-        stage = (theirs, id(self.cycle)) if theirs is h11.SEND_BODY or (theirs is h11.IDLE and begun) else None
-        if stage != self._stage:
-            self._stage, self._since = stage, now
-        # The application itself refuses a slow body in words, so this one is later.
-        bound = self.header_s if theirs is h11.IDLE else self.header_s + self.body_s
-        if stage is not None and now - self._since >= bound:
-            self.transport.close()
-            return
-        self.loop.call_later(min(1.0, self.header_s / 4), self._look)
+    Raises:
+        ValueError: where the system forbids it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ValueError(
+            f"connections is {connections}, but a process may open {hard} files here: must be at most "
+            f"{max(1, hard - _OTHER_FILES)}, or raise the limit (ulimit -n)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _listen(config: Config) -> socket.socket:

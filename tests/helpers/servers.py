@@ -20,7 +20,7 @@ from pp_jax.service.assembly import Nothing, _Look
 from pp_jax.service.engine import Engine
 from pp_jax.service.keys import Keys, Principal, add
 from pp_jax.service.ledger import Charged, Limits, SQLiteLedger
-from pp_jax.service.server import _Patient
+from pp_jax.service.patience import patient
 from pp_jax.service.telemetry import Lines
 from pp_jax.serving.wire import Model
 
@@ -117,11 +117,12 @@ def serving(app, **options):
 
 
 @contextlib.contextmanager
-def running(folder, served=None, limits=None, *, wait=True, patient=None, connections=None, **options):
+def running(folder, served=None, limits=None, *, wait=True, slow=None, connections=None, **options):
     """The service; it is ready, if `wait`."""
     made = parts(folder, served, limits, **options)
-    kind = type("Patient", (_Patient,), patient or {})
-    with serving(application(made), http=kind, limit_concurrency=connections) as (server, port):
+    kind = patient(**(slow or {}), most=connections)
+    bound = None if connections is None else connections + 1
+    with serving(application(made), http=kind, limit_concurrency=bound) as (server, port):
         found = Running(folder, made, server, port)
         deadline = time.monotonic() + 60
         while wait and not found.service.ready:
