@@ -75,7 +75,10 @@ def run(config: Config) -> Any:
     records: list[Any] = []
     for budget in config.budgets:
         at = dataclasses.replace(config, attack=dataclasses.replace(config.attack, budget=budget))
-        for several, sets in (([one for one in chosen if one not in making], {}), (making, {"pool": seeds, "test": rest})):
+        for several, sets in (
+            ([one for one in chosen if one not in making], {}),
+            (making, {"pool": seeds, "test": rest}),
+        ):
             if several:
                 (row,) = at.evaluate([], several, config.folder, **sets).rows
                 records += row.records

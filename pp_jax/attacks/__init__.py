@@ -19,10 +19,10 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax.attacks.remote import RemoteAPI, RemoteError
 
 __all__ = [
+    "DFAL",
     "ActiveThief",
     "AdaptiveKnockoff",
     "Certainty",
-    "DFAL",
     "DFALKCenter",
     "Dissector",
     "Diversity",

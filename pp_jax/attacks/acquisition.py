@@ -45,7 +45,9 @@ class Known:
         """The inputs of the last layer of the first member, (N, F)."""
         first, parts = self.members[0], []
         for start in range(0, len(images), _CHUNK):
-            parts.append(np.asarray(_features(first, images[start : start + _CHUNK], features_fn=self.network.features)))
+            parts.append(
+                np.asarray(_features(first, images[start : start + _CHUNK], features_fn=self.network.features))
+            )
         return np.concatenate(parts)
 
 

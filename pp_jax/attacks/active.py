@@ -121,7 +121,9 @@ class ActiveThief:
         check_complete(self)
         assert self.budget is not None
         if len(pool) < self.budget:
-            raise ValueError(f"the pool must hold at least as many images as the budget, {self.budget}, not {len(pool)}")
+            raise ValueError(
+                f"the pool must hold at least as many images as the budget, {self.budget}, not {len(pool)}"
+            )
         if self.acquisition.needs_features and not hasattr(self.network, "features"):
             rule, kind = type(self.acquisition).__name__, type(self.network).__name__
             raise ValueError(f"{rule} needs a network with features(params, image), which {kind} has not")

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import smallworld
 from grids import grid
 from pp_jax import attacks, training
 from pp_jax.evaluation import ACTIVE, Attacker, Images, Learner, Run, check_budget, evaluate, named, runs, strategies
@@ -12,16 +13,14 @@ from pp_jax.evaluation.attackers import HARD_LABEL
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.setups import deploy
 from pp_jax.recovery.selecting import HardLabel
-import smallworld
 from smallworld import RECIPE, pool, setup, victim
-
 
 
 def refused(**options):
     """The error of an evaluation that must not begin."""
-    arguments = {"pool": pool(), "test": smallworld.test_images(), "budget": 64, "seeds": (0,), "recipe": RECIPE, **options}
+    arguments = {"pool": pool(), "test": smallworld.test_images(), "budget": 64, "seeds": (0,), "recipe": RECIPE}
     with pytest.raises(ValueError) as caught:
-        evaluate(victim(), [], runs_folder="nowhere", **arguments)
+        evaluate(victim(), [], runs_folder="nowhere", **{**arguments, **options})
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
