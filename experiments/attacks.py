@@ -69,16 +69,15 @@ def run(config: Config) -> Any:
         raise ValueError("budgets is empty: must hold at least one")
     chosen = members(config)
     making = [one for one in chosen if isinstance(one.strategy, attacks.JacobianAugmentation)]
+    querying = [one for one in chosen if one not in making]
     seeds, rest = seeds_apart(config.test())
+    given: list[tuple[list[Any], dict[str, Any]]] = [(querying, {}), (making, {"pool": seeds, "test": rest})]
     accuracy: dict[tuple[str, int], Any] = {}
     agreement: dict[tuple[str, int], Any] = {}
     records: list[Any] = []
     for budget in config.budgets:
         at = dataclasses.replace(config, attack=dataclasses.replace(config.attack, budget=budget))
-        for several, sets in (
-            ([one for one in chosen if one not in making], {}),
-            (making, {"pool": seeds, "test": rest}),
-        ):
+        for several, sets in given:
             if several:
                 (row,) = at.evaluate([], several, config.folder, **sets).rows
                 records += row.records

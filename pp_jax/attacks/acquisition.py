@@ -43,12 +43,9 @@ class Known:
 
     def features(self, images: Any) -> np.ndarray:
         """The inputs of the last layer of the first member, (N, F)."""
-        first, parts = self.members[0], []
-        for start in range(0, len(images), _CHUNK):
-            parts.append(
-                np.asarray(_features(first, images[start : start + _CHUNK], features_fn=self.network.features))
-            )
-        return np.concatenate(parts)
+        chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+        found = [_features(self.members[0], chunk, features_fn=self.network.features) for chunk in chunks]
+        return np.concatenate([np.asarray(part) for part in found])
 
 
 def _features_of(params: Params, images: jax.Array, *, features_fn: Any) -> jax.Array:

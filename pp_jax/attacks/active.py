@@ -121,9 +121,7 @@ class ActiveThief:
         check_complete(self)
         assert self.budget is not None
         if len(pool) < self.budget:
-            raise ValueError(
-                f"the pool must hold at least as many images as the budget, {self.budget}, not {len(pool)}"
-            )
+            raise ValueError(f"the pool must hold {self.budget} images, as many as the budget, not {len(pool)}")
         if self.acquisition.needs_features and not hasattr(self.network, "features"):
             rule, kind = type(self.acquisition).__name__, type(self.network).__name__
             raise ValueError(f"{rule} needs a network with features(params, image), which {kind} has not")
@@ -142,7 +140,8 @@ class ActiveThief:
 
     def _chosen(self, state: ActiveState) -> np.ndarray:
         """What was queried, what the acquisition chooses, and the rest of the pool."""
-        assert self.budget is not None and self.recipe is not None
+        assert self.budget is not None
+        assert self.recipe is not None
         images, answers = np.concatenate(state.images), np.concatenate(state.answers)
         train_key, draw_key, rule_key = jax.random.split(jax.random.fold_in(state.key, state.spent), 3)
         network, members = substitutes(

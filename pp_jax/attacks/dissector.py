@@ -165,7 +165,8 @@ class Dissector:
 
     def _copies(self, key: jax.Array, params: Params, images: np.ndarray, labels: np.ndarray) -> tuple[Any, np.ndarray]:
         """Π(x) of every image, and its largest probability."""
-        kept, confidence = [], []
+        kept: list[np.ndarray] = []
+        confidence: list[np.ndarray] = []
         for first in range(0, len(images), _BATCH):
             index = np.minimum(np.arange(first, first + _BATCH), len(images) - 1)
             part = _erased(key, index, params, images[index], labels[index], network=self.network, count=self.variants)

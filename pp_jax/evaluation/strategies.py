@@ -87,7 +87,7 @@ def rehearse(setup: Setup, attacker: Attacker) -> None:
     try:
         if isinstance(loss, WrappingLoss):
             loss.around(setup.network)
-        if isinstance(strategy, LearningStrategy):
+        if isinstance(attacker.strategy, LearningStrategy):
             strategy.init(jax.random.key(0), setup.pool.images)
     except ValueError as error:
         raise ValueError(f"{error} ({attacker.name})") from error

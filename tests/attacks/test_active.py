@@ -122,7 +122,7 @@ def test_the_attackers_parts_fill_in_what_is_missing_and_nothing_else():
         (lambda: ActiveThief(seed_share=1.0), "seed_share is 1.0: must be at least 0 and below 1"),
         (lambda: ActiveThief(members=2), "members is 2: must be 1 with a validation_share or a loss"),
         (lambda: ActiveThief().init(KEY, POOL), "network is None: must be given, ActiveThief"),
-        (lambda: ENTROPY.init(KEY, POOL[:40]), "the pool must hold at least as many images as the budget, 48, not 40"),
+        (lambda: ENTROPY.init(KEY, POOL[:40]), "the pool must hold 48 images, as many as the budget, not 40"),
         (lambda: swift_thief(NETWORK, RECIPE, BUDGET).init(KEY, POOL), "RareClasses needs a network with features"),
         (lambda: collect(KEY, ENTROPY, POOL, pytest.fail, budget=60), "must be good for the budget of 60 queries"),
         (lambda: collect(KEY, ENTROPY, POOL[:40], pytest.fail, budget=48), "holds 40 images"),

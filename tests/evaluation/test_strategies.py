@@ -1,4 +1,4 @@
-"""Attackers that choose their queries, by name: complete without repeating what they share, refused before long work."""
+"""Attackers that choose their queries, by name: completed by what they share, refused before long work."""
 
 import dataclasses
 
@@ -76,8 +76,8 @@ def test_those_that_train_with_a_loss_of_their_own_steal(tmp_path):
     recipe = training.Recipe(12, 16, 0.1, 0.9)
     small = Images(pool().images, pool().labels, "pool")
     report = evaluate(
-        victim(), [named.defense("Top1")], pool=small, test=smallworld.test_images(), budget=96, attackers=[swift, dissector],
-        seeds=(0,), network=grid(), recipe=recipe, runs_folder=tmp_path,
+        victim(), [named.defense("Top1")], pool=small, test=smallworld.test_images(), budget=96,
+        attackers=[swift, dissector], seeds=(0,), network=grid(), recipe=recipe, runs_folder=tmp_path,
     )  # fmt: skip
     for row in report.rows:
         assert min(accuracies[0] for accuracies in row.attacks.values()) > 40  # of four classes
