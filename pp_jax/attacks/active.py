@@ -167,7 +167,7 @@ class ActiveThief:
 
 
 def army_of_thieves(
-    network: Any = None, recipe: Recipe | None = None, budget: int | None = None, *, members: int = 5, **options: Any
+    *, network: Any = None, recipe: Recipe | None = None, budget: int | None = None, members: int = 5, **options: Any
 ) -> ActiveThief:
     """Army of Thieves: the consensus entropy of five networks chooses, in a seed and nine rounds of a tenth each.
 
@@ -188,10 +188,10 @@ def army_of_thieves(
 
 
 def swift_thief(
+    *,
     network: Any = None,
     recipe: Recipe | None = None,
     budget: int | None = None,
-    *,
     loss: Contrastive = Contrastive(),  # noqa: B008
     **options: Any,
 ) -> ActiveThief:

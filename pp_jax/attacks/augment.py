@@ -120,7 +120,7 @@ class TargetedPGD:
     ) -> jax.Array:
         """Return the image moved towards each target, the likeliest first, (classes, H, W, C)."""
         del number
-        scores = self.scores(logits_fn(params, image), key)
+        scores = self._ranking(logits_fn(params, image), key)
         if self.classes >= len(scores):
             raise ValueError(
                 f"classes must be at most K − 1 = {len(scores) - 1}, the other classes, not {self.classes}"
@@ -129,7 +129,7 @@ class TargetedPGD:
         targets = jax.lax.top_k(others, self.classes)[1]
         return jax.vmap(lambda target: self._towards(logits_fn, params, image, target))(targets)
 
-    def scores(self, logits: jax.Array, key: Any) -> jax.Array:
+    def _ranking(self, logits: jax.Array, key: Any) -> jax.Array:
         """What ranks the classes, (K,)."""
         del key
         return logits
@@ -155,7 +155,7 @@ class RandomTargets(TargetedPGD):
 
     step_size: jax.Array | float = 1.85 * 0.1 / 8
 
-    def scores(self, logits: jax.Array, key: Any) -> jax.Array:
+    def _ranking(self, logits: jax.Array, key: Any) -> jax.Array:
         """Random numbers."""
         return jax.random.uniform(key, logits.shape)
 

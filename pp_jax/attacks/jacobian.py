@@ -203,7 +203,7 @@ def jb_topk(network: Substitute, *, k: int = 3, **options: Any) -> JacobianAugme
 
 
 def jbda_tr(
-    network: Substitute | None = None, *, k: int = 3, epsilon: float = 0.1, steps: int = 8, **options: Any
+    network: Substitute | None, *, k: int = 3, epsilon: float = 0.1, steps: int = 8, **options: Any
 ) -> JacobianAugmentation:
     """JBDA-TR: towards each of k random classes that were not answered; k queries for each image that is moved.
 

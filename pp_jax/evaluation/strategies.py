@@ -35,7 +35,7 @@ ACTIVE_DFAL_KCENTER = Attacker("ActiveThief, DFAL + k-center", strategy=ActiveTh
 ARMY = Attacker("Army of Thieves", strategy=army_of_thieves())
 SWIFT = Attacker("SwiftThief", strategy=swift_thief(), learner=Learner(Contrastive()))
 DISSECTOR = Attacker("Black-box Dissector", HardLabel(), Dissector(), Learner(SelfDistillation()))
-JBDA_TR = Attacker("JBDA-TR", strategy=jbda_tr())
+JBDA_TR = Attacker("JBDA-TR", strategy=jbda_tr(None))
 """Its seeds are images of the pool; `experiments.undefended` gives images of the victim's own kind."""
 
 ACTIVE = AttackerSet(

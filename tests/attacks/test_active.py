@@ -88,7 +88,9 @@ def test_a_round_looks_at_no_more_than_it_may():
 
 def test_an_army_is_five_networks_that_choose_together():
     seen = []
-    attack = dataclasses.replace(army_of_thieves(NETWORK, RECIPE, 20, rounds=1), acquisition=Noted(seen))
+    attack = dataclasses.replace(
+        army_of_thieves(network=NETWORK, recipe=RECIPE, budget=20, rounds=1), acquisition=Noted(seen)
+    )
     collect(KEY, attack, POOL, answer, budget=20)
     ((known, candidates, _),) = seen
     assert len(known.members) == 5
@@ -123,7 +125,10 @@ def test_the_attackers_parts_fill_in_what_is_missing_and_nothing_else():
         (lambda: ActiveThief(members=2), "members is 2: must be 1 with a validation_share or a loss"),
         (lambda: ActiveThief().init(KEY, POOL), "network is None: must be given, ActiveThief"),
         (lambda: ENTROPY.init(KEY, POOL[:40]), "the pool must hold 48 images, as many as the budget, not 40"),
-        (lambda: swift_thief(NETWORK, RECIPE, BUDGET).init(KEY, POOL), "RareClasses needs a network with features"),
+        (
+            lambda: swift_thief(network=NETWORK, recipe=RECIPE, budget=BUDGET).init(KEY, POOL),
+            "RareClasses needs a network with features",
+        ),
         (lambda: collect(KEY, ENTROPY, POOL, pytest.fail, budget=60), "must be good for the budget of 60 queries"),
         (lambda: collect(KEY, ENTROPY, POOL[:40], pytest.fail, budget=48), "holds 40 images"),
     ],

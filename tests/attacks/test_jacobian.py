@@ -47,7 +47,7 @@ class Thief(Linear):
 
 
 THIEF = Thief(K)
-ATTACKS = {"jbda": jbda, "jb_self": jb_self, "jb_topk": jb_topk, "jbda_tr": jbda_tr}
+ATTACKS = {"jbda": jbda, "jb_self": jb_self, "jb_topk": jb_topk}
 
 
 def _case(seed, count=5):
@@ -157,7 +157,16 @@ def test_jbda_tr_has_its_published_settings():
     assert attack.move.step_size == pytest.approx(1.85 * 0.1 / 8)
     assert RandomTargets().step_size == attack.move.step_size
     with pytest.raises(ValueError, match="network is None: must be given, JacobianAugmentation"):
-        jbda_tr().init(jax.random.key(0), blobs(2, 40)[0])
+        jbda_tr(None).init(jax.random.key(0), blobs(2, 40)[0])
+
+
+def test_jbda_tr_spends_its_budget_on_seeds_and_on_images_near_them():
+    attack = jbda_tr(THIEF, seed_size=10, reservoir=8, recipe=QUICK, chunk_size=16)
+    stolen = collect(jax.random.key(0), attack, blobs(2, 40)[0], _answers, budget=31)
+    assert stolen.queries == 31
+    gaps = np.abs(stolen.images[10:, None] - stolen.images[None, :10]).max((2, 3, 4)).min(axis=1)
+    assert gaps.max() <= 0.1 + 1e-6
+    assert gaps.min() > 0
 
 
 @pytest.mark.parametrize("count", [1, 6, 7, 20])
