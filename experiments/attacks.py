@@ -1,6 +1,6 @@
 """Query strategies × budgets, without a defense: what choosing queries gains over drawing them at random.
 
-    python -m experiments.attacks --preset mnist_notmnist --budgets 500 2000 --considered 2000     # hours on 2 CPU cores
+    python -m experiments.attacks --preset mnist_notmnist --budgets 500 2000 --considered 2000    # hours on 2 cores
     python -m experiments.attacks --preset mnist_notmnist --budgets 500 --attackers plain 'ActiveThief, entropy'
 
 Writes a record per run and `attacks.md` into `runs/attacks`: the test accuracy of the stolen model and its agreement
