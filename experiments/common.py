@@ -308,9 +308,9 @@ def parsed(texts: Sequence[str]) -> list[Any]:
 
 def attacker_set(texts: Sequence[str]) -> Any:
     """Attackers from the command line: a named set alone, or members of several."""
-    from pp_jax.evaluation import QUICK, STANDARD, AttackerSet, named
+    from pp_jax.evaluation import ACTIVE, QUICK, STANDARD, AttackerSet, named
 
-    sets = {"standard": STANDARD, "quick": QUICK}
+    sets = {"standard": STANDARD, "quick": QUICK, "active": ACTIVE}
     if len(texts) == 1 and texts[0] in sets:
         return sets[texts[0]]
     members = [attacker for text in texts for attacker in (sets[text] if text in sets else [named.attacker(text)])]

@@ -177,6 +177,22 @@ class QueryStrategy(Protocol[State]):
         """Return the state after the responses `answers` (b, K) to `images`, the first b ≤ B of those asked for."""
 
 
+@runtime_checkable
+class LearningStrategy(Protocol):
+    """A query strategy that trains a substitute, and may be made without what it shares with its attacker.
+
+    It is known by its `completed`; `evaluate` calls it, so that a strategy need not repeat the attacker's network,
+    recipe and budget.
+    """
+
+    def completed(self, *, network: Any, recipe: Any, budget: int) -> Any:
+        """Return the strategy with these for the parts that it lacks; those that it has stay.
+
+        Raises:
+            ValueError: for a budget that it cannot split.
+        """
+
+
 class Detector(Protocol[State]):
     """A watcher of one account's query stream, a pytree; a score beyond its threshold is an alarm.
 

@@ -2,10 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pp_jax.attacks.acquisition import DFAL, DFALKCenter, Entropy, KCenter, Known, RareClasses
+from pp_jax.attacks.active import ActiveThief, army_of_thieves, swift_thief
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
-from pp_jax.attacks.augment import SignedGradient, TargetedPGD
+from pp_jax.attacks.augment import RandomTargets, SignedGradient, TargetedPGD
+from pp_jax.attacks.dissector import Dissector
 from pp_jax.attacks.driver import collect
-from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda
+from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda, jbda_tr
 from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import OnlineTheft, online
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
@@ -16,25 +19,37 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
     from pp_jax.attacks.remote import RemoteAPI, RemoteError
 
 __all__ = [
+    "DFAL",
+    "ActiveThief",
     "AdaptiveKnockoff",
     "Certainty",
+    "DFALKCenter",
+    "Dissector",
     "Diversity",
+    "Entropy",
     "JacobianAugmentation",
+    "KCenter",
     "Knockoff",
+    "Known",
     "Loss",
     "OnlineTheft",
     "QueriesFailed",
     "QueriesStopped",
+    "RandomTargets",
+    "RareClasses",
     "RemoteAPI",
     "RemoteError",
     "Seeking",
     "SignedGradient",
     "TargetedPGD",
+    "army_of_thieves",
     "collect",
     "jb_self",
     "jb_topk",
     "jbda",
+    "jbda_tr",
     "online",
+    "swift_thief",
 ]
 
 

@@ -23,9 +23,12 @@ class Move(Protocol):
         """How many new images, M ≥ 1."""
 
     def __call__(
-        self, logits_fn: LogitsFn, params: Params, image: jax.Array, answer: jax.Array, number: Any, /
+        self, logits_fn: LogitsFn, params: Params, image: jax.Array, answer: jax.Array, number: Any, key: Any, /
     ) -> jax.Array:
-        """Return M new images (M, H, W, C) of `image`, whose answer (K,) is known, in round `number` (from 0)."""
+        """Return M new images (M, H, W, C) of `image`, whose answer (K,) is known, in round `number` (from 0).
+
+        `key` is randomness of this image and round alone.
+        """
 
 
 @pytree
@@ -64,9 +67,10 @@ class SignedGradient:
         return 1
 
     def __call__(
-        self, logits_fn: LogitsFn, params: Params, image: jax.Array, answer: jax.Array, number: Any, /
+        self, logits_fn: LogitsFn, params: Params, image: jax.Array, answer: jax.Array, number: Any, key: Any, /
     ) -> jax.Array:
         """Return the moved image, (1, H, W, C)."""
+        del key
         down = _gradient(logits_fn, params, image, jnp.argmax(answer))
         odd = (number // self.period) % 2 == 1
         return _stepped(image, jnp.where(odd == self.ascend, down, -down), self.step_size)[None]
@@ -112,18 +116,23 @@ class TargetedPGD:
         return self.classes
 
     def __call__(
-        self, logits_fn: LogitsFn, params: Params, image: jax.Array, answer: jax.Array, number: Any, /
+        self, logits_fn: LogitsFn, params: Params, image: jax.Array, answer: jax.Array, number: Any, key: Any, /
     ) -> jax.Array:
         """Return the image moved towards each target, the likeliest first, (classes, H, W, C)."""
         del number
-        logits = logits_fn(params, image)
-        if self.classes >= len(logits):
+        scores = self._ranking(logits_fn(params, image), key)
+        if self.classes >= len(scores):
             raise ValueError(
-                f"classes must be at most K − 1 = {len(logits) - 1}, the other classes, not {self.classes}"
+                f"classes must be at most K − 1 = {len(scores) - 1}, the other classes, not {self.classes}"
             )
-        others = jnp.where(jnp.arange(len(logits)) == jnp.argmax(answer), -jnp.inf, logits)
+        others = jnp.where(jnp.arange(len(scores)) == jnp.argmax(answer), -jnp.inf, scores)
         targets = jax.lax.top_k(others, self.classes)[1]
         return jax.vmap(lambda target: self._towards(logits_fn, params, image, target))(targets)
+
+    def _ranking(self, logits: jax.Array, key: Any) -> jax.Array:
+        """What ranks the classes, (K,)."""
+        del key
+        return logits
 
     def _towards(self, logits_fn: LogitsFn, params: Params, start: jax.Array, target: jax.Array) -> jax.Array:
         """The image after all steps towards one class."""
@@ -135,6 +144,22 @@ class TargetedPGD:
         return jax.lax.fori_loop(0, self.steps, step, start)
 
 
+@pytree
+@dataclasses.dataclass(frozen=True)
+class RandomTargets(TargetedPGD):
+    """`TargetedPGD` towards classes drawn at random, without replacement, from those that were not answered (JBDA-TR).
+
+    Source: Juuti et al. (2019), T-RND-I-FGSM; settings of JBDA-TR, r = 0.1, T = 8 and α = 1.85 r/T, in the order in
+    which `TargetedPGD` has them. All steps in one direction would lead beyond r, which cuts them off.
+    """
+
+    step_size: jax.Array | float = 1.85 * 0.1 / 8
+
+    def _ranking(self, logits: jax.Array, key: Any) -> jax.Array:
+        """Random numbers."""
+        return jax.random.uniform(key, logits.shape)
+
+
 def moved(
     move: Move,
     logits_fn: LogitsFn,
@@ -144,6 +169,7 @@ def moved(
     number: int,
     *,
     chunk_size: int,
+    key: jax.Array | None = None,
 ) -> np.ndarray:
     """Apply a rule to any number of images, a chunk at a time, by one program whatever their number.
 
@@ -155,6 +181,7 @@ def moved(
         answers: (N, K).
         number: of the round, from 0.
         chunk_size: new images on the device at once, M at least; the last chunk is filled up with copies.
+        key: randomness of the round, for a rule that draws.
 
     Returns:
         (N·M, H, W, C) on the host, those of one image together.
@@ -162,7 +189,7 @@ def moved(
     size, parts = max(1, chunk_size // move.copies), []
     for first in range(0, len(images), size):
         index = np.minimum(np.arange(first, first + size), len(images) - 1)
-        part = _moved(move, params, images[index], answers[index], number, logits_fn=logits_fn)
+        part = _moved(move, params, images[index], answers[index], number, key, index, logits_fn=logits_fn)
         parts.append(np.asarray(part)[: len(images) - first])
     return np.concatenate(parts).reshape(-1, *images.shape[1:])
 
@@ -174,11 +201,18 @@ def _moved(
     images: jax.Array,
     answers: jax.Array,
     number: Any,
+    key: jax.Array | None,
+    index: jax.Array,
     *,
     logits_fn: Any,
 ) -> jax.Array:
-    """The rule over one chunk, (B, M, H, W, C)."""
-    return jax.vmap(lambda image, answer: move(logits_fn, params, image, answer, number))(images, answers)
+    """The rule over one chunk, (B, M, H, W, C); image i of all has the i-th key, whatever the chunks."""
+
+    def one(image: jax.Array, answer: jax.Array, place: jax.Array) -> jax.Array:
+        own = None if key is None else jax.random.fold_in(key, place)
+        return move(logits_fn, params, image, answer, number, own)
+
+    return jax.vmap(one)(images, answers, index)
 
 
 def _gradient(logits_fn: LogitsFn, params: Params, image: jax.Array, label: jax.Array) -> jax.Array:

@@ -1,4 +1,6 @@
-"""Jacobian-based augmentation (Papernot et al. 2017; Juuti et al. 2019): JBDA, JB-self and JB-top-k."""
+"""Jacobian-based augmentation (Papernot et al. 2017; Juuti et al. 2019): JBDA, JB-self, JB-top-k and JBDA-TR."""
+
+from __future__ import annotations
 
 import dataclasses
 import functools
@@ -9,7 +11,8 @@ import jax
 import numpy as np
 
 from pp_jax._checks import as_pixels, check_count, check_random_key, check_rows
-from pp_jax.attacks.augment import Move, SignedGradient, TargetedPGD, moved
+from pp_jax.attacks.augment import Move, RandomTargets, SignedGradient, TargetedPGD, moved
+from pp_jax.attacks.stages import check_complete
 from pp_jax.training import Recipe, Trainable, fit
 from pp_jax.training.losses import supervised_by
 from pp_jax.types import LogitsFn
@@ -76,7 +79,7 @@ class JacobianAugmentation:
     Source: Papernot et al. (2017), Juuti et al. (2019), as set up by Orekondy et al. (2020).
 
     Attributes:
-        network: the substitute's architecture.
+        network: the substitute's architecture; None where `evaluate` fills in the attacker's.
         move: the rule that makes new images of one image.
         recipe: how a substitute is trained.
         seed_size: images of the pool to begin with.
@@ -90,7 +93,7 @@ class JacobianAugmentation:
         ValueError: for a number out of range.
     """
 
-    network: Substitute
+    network: Substitute | None
     move: Move
     _: dataclasses.KW_ONLY
     recipe: Recipe = SUBSTITUTE
@@ -106,6 +109,11 @@ class JacobianAugmentation:
         for name in ("seed_size", "reservoir", "batch_size", "chunk_size"):
             check_count(name, getattr(self, name), low=1)
 
+    def completed(self, *, network: Any = None, recipe: Any = None, budget: Any = None) -> JacobianAugmentation:
+        """The same with the attacker's network where it has none; its recipe is its own."""
+        del recipe, budget
+        return self if self.network is not None else dataclasses.replace(self, network=network)
+
     def capacity(self, pool_size: int) -> float:
         """No end of questions: they are made, not found."""
         del pool_size
@@ -118,6 +126,7 @@ class JacobianAugmentation:
             ValueError: for a pool that does not hold as many images, or holds other than pixels.
         """
         check_random_key(key)
+        check_complete(self, ("network",))
         pool = as_pixels(pool, "pool")
         if len(pool) < self.seed_size:
             raise ValueError(f"the pool must hold at least seed_size={self.seed_size} images, not {len(pool)}")
@@ -154,10 +163,15 @@ class JacobianAugmentation:
         self, key: jax.Array, images: np.ndarray, answers: np.ndarray, sources: int, number: int
     ) -> np.ndarray:
         """The questions of a round: train, draw, move."""
+        assert self.network is not None
         train_key, draw_key = jax.random.split(key)
         params = fit(train_key, self.network, images, answers, self.recipe, loss=supervised_by(answers))
         drawn = _draw(draw_key, len(images), sources)
-        return moved(self.move, self.network, params, images[drawn], answers[drawn], number, chunk_size=self.chunk_size)
+        move_key = jax.random.fold_in(draw_key, number)
+        return moved(
+            self.move, self.network, params, images[drawn], answers[drawn], number,
+            chunk_size=self.chunk_size, key=move_key,
+        )  # fmt: skip
 
 
 def jbda(network: Substitute, *, step_size: float = 0.1, period: int = 5, **options: Any) -> JacobianAugmentation:
@@ -186,6 +200,22 @@ def jb_topk(network: Substitute, *, k: int = 3, **options: Any) -> JacobianAugme
         **options: of `JacobianAugmentation`.
     """
     return JacobianAugmentation(network, TargetedPGD(k), **options)
+
+
+def jbda_tr(
+    network: Substitute | None, *, k: int = 3, epsilon: float = 0.1, steps: int = 8, **options: Any
+) -> JacobianAugmentation:
+    """JBDA-TR: towards each of k random classes that were not answered; k queries for each image that is moved.
+
+    Args:
+        network: the substitute's architecture; None where `evaluate` fills in the attacker's.
+        k: target classes for each image, at most K − 1.
+        epsilon: r, no pixel moves further; a step is 1.85 r/T.
+        steps: T.
+        **options: of `JacobianAugmentation`; it begins with 1000 images.
+    """
+    move = RandomTargets(k, steps, 1.85 * epsilon / steps, epsilon)
+    return JacobianAugmentation(network, move, **{"seed_size": 1000, **options})
 
 
 def _draw(key: jax.Array, population: int, count: int) -> np.ndarray:

@@ -11,9 +11,11 @@ from pp_jax.evaluation.evaluating import check, check_budget, evaluate, rehearse
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.setups import Run, Setup
+from pp_jax.evaluation.strategies import ACTIVE
 from pp_jax.evaluation.victims import Images, Victim
 
 __all__ = [
+    "ACTIVE",
     "QUICK",
     "STANDARD",
     "Attacker",

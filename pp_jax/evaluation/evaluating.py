@@ -14,7 +14,7 @@ from pp_jax import _checks, _files
 from pp_jax._checks import as_labels, check_count
 from pp_jax.defenses.cards import Defender
 from pp_jax.defenses.composition import chain
-from pp_jax.evaluation import computing, metrics, runs
+from pp_jax.evaluation import computing, metrics, runs, strategies
 from pp_jax.evaluation.answered import AnsweredNetwork
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
 from pp_jax.evaluation.entries import Entry
@@ -197,6 +197,8 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
         )
     _check_answered(setup)
     check_budget(setup.budget, setup.pool, attackers)
+    for attacker in attackers:
+        strategies.rehearse(setup, attacker)
     for entry in entries:
         setup.victim_of(entry)
 
@@ -237,6 +239,7 @@ def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[At
                 f"budget is {budget}: must be below {most:g}, the images of {pool.name}: {attacker.name} learns from "
                 "images that are not queried as well"
             )
+        strategies.completed(attacker, None, None, budget // attacker.copies)
 
 
 def rehearse(

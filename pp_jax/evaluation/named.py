@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pp_jax import _files, defenses
-from pp_jax.evaluation import attackers
+from pp_jax.evaluation import attackers, strategies
 from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
 
@@ -42,12 +42,12 @@ def defense(text: str) -> Entry:
 
 
 def attacker(text: str) -> Attacker:
-    """An attacker of `STANDARD` by name, of `evaluation.attackers`, or `mine.py:MINE`.
+    """An attacker of `STANDARD` or `ACTIVE` by name, of `evaluation.attackers`, or `mine.py:MINE`.
 
     Raises:
         ValueError: as `defense`.
     """
-    for known in attackers.STANDARD:
+    for known in (*attackers.STANDARD, *strategies.ACTIVE):
         if known.name == text:
             return known
     place, name, args, keywords = _parse(text, "attacker") if ":" in text else (None, text, (), {})
@@ -112,7 +112,8 @@ def _attribute(module: Any, name: str, what: str, place: str | None) -> Any:
     if place is None:
         wanted = type if what == "defense" else Attacker
         known = [word for word in known if isinstance(getattr(module, word), wanted)]
-        known += [member.name for member in attackers.STANDARD] if what == "attacker" else []
+        members = (*attackers.STANDARD, *strategies.ACTIVE)
+        known += [member.name for member in members] if what == "attacker" else []
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
     raise ValueError(f"{what} is {name}: {place or 'pp_jax'} has no such name; {hint}")

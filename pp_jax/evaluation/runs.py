@@ -22,12 +22,13 @@ from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.judging import judge
 from pp_jax.evaluation.setups import KIND, Deployed, Run, Setup, Stolen, deploy
+from pp_jax.evaluation.strategies import completed
 from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.recovery.simple import smoothing
 from pp_jax.results import records
 from pp_jax.results.identity import describe
 from pp_jax.serving.blackbox import API, Metered
-from pp_jax.training import Best, FirstClasses, fit, fit_resumably
+from pp_jax.training import Best, FirstClasses, WrappingLoss, fit, fit_resumably
 from pp_jax.training.losses import supervised_by
 from pp_jax.types import SurrogateDefense, TransferSet
 
@@ -49,7 +50,8 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
     probes = 0 if setup.probe is None else min(attacker.probes, setup.budget // 2, len(setup.probe.images))
     count = (setup.budget - probes) // attacker.copies
     told = _share(progress, count)
-    transfer = collect(at.attack_key, attacker.strategy, setup.pool.images, api, budget=count, progress=told)
+    strategy = completed(attacker, setup.network, setup.recipe, count)
+    transfer = collect(at.attack_key, strategy, setup.pool.images, api, budget=count, progress=told)
     probe = None
     if setup.probe is not None and probes:
         images = setup.probe.images[:probes]
@@ -167,6 +169,8 @@ def learn(
         network = network.with_outputs(setup.classes + learner.extra_outputs)
     images, answers = targets.images, targets.answers
     held = int(learner.held_out * len(images))
+    if isinstance(learner.loss, WrappingLoss):
+        network = learner.loss.around(network)
     best = Best(network, images[:held], answers[:held]) if held else None
 
     def told(state: Any, loss: float) -> None:

@@ -116,6 +116,12 @@ class Network:
         logits, updates = self._apply(variables, self._pixels(images, rank=4), train=True, mutable=["batch_stats"])
         return logits, {**variables, **updates}
 
+    def train_features(self, variables: Variables, images: ArrayLike) -> tuple[jax.Array, dict[str, Any]]:
+        """Inputs (B, F) of the last Dense layer in training mode; arguments, variables and errors as in `train`."""
+        pixels = self._pixels(images, rank=4)
+        features, updates = self._apply(variables, pixels, train=True, mutable=["batch_stats"], method="features")
+        return features, {**variables, **updates}
+
     def _apply(self, variables: Variables, images: jax.Array, *, train: bool = False, **options: Any) -> Any:
         """The module's output, with Flax's complaints about the variables turned into one sentence."""
         try:

@@ -1,6 +1,8 @@
 """Training: one loop over epochs with an exchangeable loss, for a victim on its labels and an attacker on responses."""
 
-from pp_jax.training.contracts import Loss, Trainable
+from pp_jax.training.contracts import Loss, Trainable, WrappingLoss
+from pp_jax.training.contrastive import Contrastive
+from pp_jax.training.erasing import SelfDistillation
 from pp_jax.training.fitting import State, fit, start
 from pp_jax.training.losses import OutlierExposure, SoftCrossEntropy, outlier_exposure, soft_cross_entropy
 from pp_jax.training.many import Sets, bytes_each, fit_many
@@ -13,6 +15,7 @@ from pp_jax.training.validation import Best
 
 __all__ = [
     "Best",
+    "Contrastive",
     "FirstClasses",
     "Loss",
     "MixMatch",
@@ -20,10 +23,12 @@ __all__ = [
     "Privacy",
     "Recipe",
     "Rotations",
+    "SelfDistillation",
     "Sets",
     "SoftCrossEntropy",
     "State",
     "Trainable",
+    "WrappingLoss",
     "bytes_each",
     "fit",
     "fit_many",

@@ -67,6 +67,14 @@ class ClassLoss(Protocol):
         """How many of a network's outputs are classes, K."""
 
 
+@runtime_checkable
+class WrappingLoss(Protocol):
+    """A loss that trains more than the network's own outputs: it brings a network around the attacker's."""
+
+    def around(self, network: Any) -> Any:
+        """Return the network that is trained in place of `network`, and predicts the same classes."""
+
+
 def check_trainable(network: Any) -> None:
     """Refuse a network that lacks a part of the contract.
 

@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 from pp_jax import BlackBox, metrics, models
-from pp_jax.attacks import JacobianAugmentation, SignedGradient, TargetedPGD, collect, jb_self, jb_topk, jbda
+from pp_jax.attacks import (
+    JacobianAugmentation,
+    RandomTargets,
+    SignedGradient,
+    TargetedPGD,
+    collect,
+    jb_self,
+    jb_topk,
+    jbda,
+    jbda_tr,
+)
 from pp_jax.attacks.augment import moved
 from pp_jax.training import Recipe, fit
 from support import Counted, Linear, blobs, linear_logits, linear_params
@@ -119,6 +129,44 @@ def test_the_radius_binds_where_the_steps_lead_further():
     params, images, answers = _case(2)
     new = _move(TargetedPGD(steps=20, step_size=0.02), params, images, answers)
     assert np.abs(new - images.repeat(3, 0)).max() == pytest.approx(0.1, abs=1e-6)
+
+
+def test_random_targets_are_other_classes_each_drawn_alike_and_approached_as_top_k_approaches_its_own():
+    params, images, answers = _case(4, 60)
+    new = moved(RandomTargets(2), linear_logits, params, images, answers, 0, chunk_size=30, key=jax.random.key(1))
+    again = moved(RandomTargets(2), linear_logits, params, images, answers, 0, chunk_size=8, key=jax.random.key(1))
+    np.testing.assert_allclose(new, again, atol=1e-6)  # whatever the chunks
+    # In a linear model towards class c: every target's image is one of the three that top-3 makes.
+    every = moved(
+        TargetedPGD(3, 8, 1.85 * 0.1 / 8), linear_logits, params, images, answers, 0, chunk_size=30
+    ).reshape(60, 3, -1)  # fmt: skip
+    found = []
+    for image, other in zip(new.reshape(60, 2, -1), every, strict=True):
+        gaps = np.abs(image[:, None] - other[None]).max(axis=2)
+        assert (gaps.min(axis=1) < 1e-5).all()
+        assert len(set(gaps.argmin(axis=1))) == 2  # without replacement
+        found += gaps.argmin(axis=1).tolist()
+    assert min(np.bincount(found, minlength=3)) > 25  # of 120: the likeliest is not preferred
+    assert np.abs(new - images.repeat(2, 0)).max() == pytest.approx(0.1, abs=1e-6)
+
+
+def test_jbda_tr_has_its_published_settings():
+    attack = jbda_tr(THIEF)
+    assert attack.seed_size == 1000
+    assert (attack.move.classes, attack.move.steps, attack.move.radius) == (3, 8, 0.1)
+    assert attack.move.step_size == pytest.approx(1.85 * 0.1 / 8)
+    assert RandomTargets().step_size == attack.move.step_size
+    with pytest.raises(ValueError, match="network is None: must be given, JacobianAugmentation"):
+        jbda_tr(None).init(jax.random.key(0), blobs(2, 40)[0])
+
+
+def test_jbda_tr_spends_its_budget_on_seeds_and_on_images_near_them():
+    attack = jbda_tr(THIEF, seed_size=10, reservoir=8, recipe=QUICK, chunk_size=16)
+    stolen = collect(jax.random.key(0), attack, blobs(2, 40)[0], _answers, budget=31)
+    assert stolen.queries == 31
+    gaps = np.abs(stolen.images[10:, None] - stolen.images[None, :10]).max((2, 3, 4)).min(axis=1)
+    assert gaps.max() <= 0.1 + 1e-6
+    assert gaps.min() > 0
 
 
 @pytest.mark.parametrize("count", [1, 6, 7, 20])

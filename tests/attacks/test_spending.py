@@ -8,7 +8,17 @@ import optax
 import pytest
 
 from pp_jax import RandomNoise
-from pp_jax.attacks import AdaptiveKnockoff, Knockoff, QueriesFailed, QueriesStopped, Seeking, collect, jb_topk, online
+from pp_jax.attacks import (
+    ActiveThief,
+    AdaptiveKnockoff,
+    Knockoff,
+    QueriesFailed,
+    QueriesStopped,
+    Seeking,
+    collect,
+    jb_topk,
+    online,
+)
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
 from pp_jax.serving import PartlyAnswered, Recorded
 from pp_jax.serving.blackbox import BlackBox, BudgetExhausted, Metered
@@ -24,6 +34,7 @@ ATTACKS = {
     "adaptive": AdaptiveKnockoff(LABELS, rewards=(Certainty(), Diversity(), Loss()), thief=NETWORK, batch_size=7),
     "jacobian": jb_topk(NETWORK, k=1, recipe=SHORT, seed_size=10, batch_size=7),
     "seeking": Seeking(NETWORK, SHORT, BUDGET, batch_size=7),
+    "active": ActiveThief(network=NETWORK, recipe=SHORT, budget=BUDGET, rounds=2, batch_size=7),
 }
 WEIGHTS = np.random.default_rng(0).normal(size=(36, 4)).astype(np.float32)
 

@@ -244,3 +244,14 @@ def test_every_detector_has_its_speed_and_bounded_bytes(scripts):
     assert all(row["ratio"] > 0 for row in speeds)
     assert [row["ratio"] for row in sizes] == [4 * 65, 1024]
     assert all(row["holds"] for row in rows)
+
+
+@pytest.mark.slow
+def test_a_committee_is_timed_as_one_program_and_one_after_another_and_every_rule_in_posteriors(scripts):
+    committee = scripts("committee")
+    first, *rules = committee.rows(repeats=1, queries=64, candidates=70, network=committee.models.mlp(10, hidden=(4,)))
+    assert first.keys() == KEYS
+    times = [first["details"][side]["median_ms"] for side in ("alone", "together")]
+    assert first["ratio"] == pytest.approx(times[0] / times[1])
+    assert [row["name"].split(",")[0] for row in rules] == ["entropy", "k-center", "DFAL"]
+    assert all(row["ratio"] > 0 and row["holds"] for row in rules)
