@@ -4,6 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
 from pp_jax.attacks.augment import SignedGradient, TargetedPGD
+from pp_jax.attacks.data_free import (
+    DataFree,
+    Theft,
+    TheftFailed,
+    TheftStopped,
+    dfme,
+    dfms_hl,
+    disguide,
+    ideal,
+    maze,
+    steal,
+)
 from pp_jax.attacks.driver import collect
 from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda
 from pp_jax.attacks.knockoff import Knockoff
@@ -18,6 +30,7 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
 __all__ = [
     "AdaptiveKnockoff",
     "Certainty",
+    "DataFree",
     "Diversity",
     "JacobianAugmentation",
     "Knockoff",
@@ -30,11 +43,20 @@ __all__ = [
     "Seeking",
     "SignedGradient",
     "TargetedPGD",
+    "Theft",
+    "TheftFailed",
+    "TheftStopped",
     "collect",
+    "dfme",
+    "dfms_hl",
+    "disguide",
+    "ideal",
     "jb_self",
     "jb_topk",
     "jbda",
+    "maze",
     "online",
+    "steal",
 ]
 
 
