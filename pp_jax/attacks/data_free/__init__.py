@@ -8,6 +8,7 @@ from pp_jax.attacks.data_free.published import dfme, dfms_hl, disguide, ideal, m
 from pp_jax.attacks.data_free.shapes import random_shapes
 from pp_jax.attacks.data_free.stealing import Theft, TheftFailed, TheftStopped, steal
 from pp_jax.attacks.data_free.through_clones import Adversarial, Disagreement, Synthesis
+from pp_jax.attacks.data_free.tuned import for_small_budgets
 
 __all__ = [
     "Adversarial",
@@ -28,6 +29,7 @@ __all__ = [
     "dfme",
     "dfms_hl",
     "disguide",
+    "for_small_budgets",
     "ideal",
     "maze",
     "random_shapes",

@@ -1,7 +1,7 @@
 """What guides a generator towards images that are worth a query: one contract, and the zeroth-order way of meeting it.
 
-A guide is asked for the images of a round, and told what became of them. Everything in it is pure and runs inside the
-one compiled program of a round.
+A guide is asked for the images of a round, and told what became of them. Everything in it is pure and runs inside two
+compiled programs: one that asks, and one that learns.
 """
 
 import dataclasses
@@ -96,7 +96,7 @@ class Guide(Protocol):
     def start(self, key: jax.Array, studio: Studio) -> Carry:
         """Return the generator before the first round."""
 
-    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> tuple[Carry, jax.Array]:
+    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> jax.Array:
         """Return the queries of a round, ((batches + extra)·size, H, W, C), those for the clones first."""
 
     def learn(
@@ -152,14 +152,14 @@ class ZerothOrder:
         """A fresh generator."""
         return studio.start(key)
 
-    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> tuple[Carry, jax.Array]:
+    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> jax.Array:
         """The clones' images, and the last batch of them moved in every direction."""
         del logits
         noise_key, direction_key = jax.random.split(key)
         images = studio.images(carry.params, noise_key)
         last = studio.activations(carry.params, studio.noise(noise_key)[-1])
         moved = pixels(last[None] + self.step * self.unit_vectors(direction_key, studio))
-        return carry, jnp.concatenate([images, moved.reshape(-1, *studio.shape)])
+        return jnp.concatenate([images, moved.reshape(-1, *studio.shape)])
 
     def learn(
         self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits, images: jax.Array, answers: jax.Array

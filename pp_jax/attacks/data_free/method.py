@@ -32,7 +32,7 @@ class DataFreeState(NamedTuple):
         generator: in training.
         clones: parameters and optimiser states, every leaf with a leading axis of M clones.
         memory: what is learned from again.
-        images: the next queries, (Q, H, W, C), float32 in [0, 1].
+        image_shape: (H, W, C) of the queries.
     """
 
     key: jax.Array
@@ -40,20 +40,20 @@ class DataFreeState(NamedTuple):
     generator: Carry
     clones: Any
     memory: Memory
-    images: Any
+    image_shape: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class DataFree:
     """Ask about images that a generator makes; M clones learn from the responses, and the generator from the clones.
 
-    A round asks about Q = B·(N_C + extra) images at once. Then, as one compiled program that a process traces once,
-    each clone takes N_C steps on the new images and N_R on remembered ones, the generator learns as its guide says, and
-    makes the images of the next round. A round that is cut short, as the last of a budget may be, teaches the clones
-    only: missing images are replaced by repeating those that were answered.
+    A round asks about Q = B·(N_C + extra) images at once. Then, in one compiled program that a process traces once,
+    each clone takes N_C steps on the new images and N_R on remembered ones, and the generator learns as its guide says.
+    A round that is cut short, as the last of a budget may be, teaches the clones only: missing images are replaced by
+    repeating those that were answered.
 
-    It is a query strategy: `attacks.collect` runs it with every answer kept (of the pool only the images' shape counts),
-    and `attacks.steal` without, for budgets that no memory holds.
+    It is a query strategy: `attacks.collect` runs it with every answer kept (the pool gives the shape of an image, no
+    more), and `attacks.steal` without, for budgets that no memory holds.
 
     Attributes:
         network: of the clones, one of `pp_jax.models`, or another `Trainable` that is its own logits function.
@@ -113,7 +113,7 @@ class DataFree:
         return math.inf
 
     def init(self, key: jax.Array, pool: Any) -> DataFreeState:
-        """Draw clones and generator, and make the first images, of the shape of the pool's, (N, H, W, C)."""
+        """Draw clones and generator for images of the shape of the pool's, (N, H, W, C)."""
         check_random_key(key)
         return self.begin(key, np.shape(pool)[1:])
 
@@ -124,15 +124,16 @@ class DataFree:
             ValueError: for a seed in place of a key, or a shape that the networks do not take.
         """
         check_random_key(key)
-        generator, clones, images = _programs(self, tuple(image_shape)).begin(key)
-        return DataFreeState(key, 0, generator, clones, Memory(), images)
+        generator, clones = _programs(self, tuple(image_shape)).begin(key)
+        return DataFreeState(key, 0, generator, clones, Memory(), tuple(image_shape))
 
     def ask(self, state: DataFreeState) -> np.ndarray:
-        """The images of the next round, (Q, H, W, C)."""
-        return np.asarray(state.images)
+        """The images of the next round, (Q, H, W, C), float32 in [0, 1]."""
+        program = _programs(self, state.image_shape).ask
+        return np.asarray(program(state.key, state.round, state.generator, state.clones))
 
     def tell(self, state: DataFreeState, images: Any, answers: Any) -> DataFreeState:
-        """Learn from the responses to the first images of the round, and make those of the next.
+        """Learn from the responses to the first images of the round.
 
         Raises:
             ValueError: for class indices where probabilities are compared, or another number of classes.
@@ -149,10 +150,10 @@ class DataFree:
         if not complete:
             rows = np.arange(self.queries) % min(len(images), ours)
             images, targets = images[rows], targets[rows]
-        generator, clones, made = _programs(self, images.shape[1:]).advance(
+        generator, clones = _programs(self, state.image_shape).learn(
             state.key, state.round, state.generator, state.clones, images, targets, replayed, complete
         )
-        return DataFreeState(state.key, state.round + 1, generator, clones, memory, made)
+        return state._replace(round=state.round + 1, generator=generator, clones=clones, memory=memory)
 
     def params(self, state: DataFreeState) -> tuple[Params, ...]:
         """The parameters of every clone."""
@@ -170,7 +171,7 @@ class DataFree:
             ValueError: for class indices where probabilities are compared, or another number of classes.
         """
         answers = np.asarray(answers)
-        classes = outputs_of(self.network, self.params(state)[0], state.images[:1])
+        classes = outputs_of(self.network, self.params(state)[0], np.empty((1, *state.image_shape), np.float32))
         if answers.ndim == 1:
             if not self.labels:
                 raise ValueError(
@@ -196,10 +197,11 @@ def round_key(key: jax.Array, number: Any) -> jax.Array:
 
 
 class _Programs(NamedTuple):
-    """The two compiled parts of an attack on images of one shape."""
+    """The compiled parts of an attack with images of one shape."""
 
     begin: Callable[[jax.Array], Any]
-    advance: Callable[..., Any]
+    ask: Callable[..., jax.Array]
+    learn: Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,29 +249,26 @@ def _programs(method: DataFree, shape: tuple[int, ...]) -> _Programs:
         clones = each(
             lambda key: start(key, network, shape, optimizer).carry, jax.random.split(clone_key, method.clones)
         )
-        carry = guide.start(generator_key, studio)
-        carry, images = guide.compose(guide_key(key, 0), studio, carry, logits_of(clones))
-        return carry, clones, images
+        return guide.start(generator_key, studio), clones
 
-    def advance(
+    def ask(key: jax.Array, number: Any, carry: Carry, clones: Any) -> jax.Array:
+        return guide.compose(guide_key(key, number), studio, carry, logits_of(clones))
+
+    def learn(
         key: jax.Array, number: Any, carry: Carry, clones: Any, images: Any, answers: Any, replayed: Any, complete: Any
     ) -> Any:
         def learned(clones: Any, batch: Any) -> Any:
             return each(lambda clone: step(clone, *batch)[0], clones), None
 
         def batches(rows: Any) -> Any:
-            return rows[: method.clone_steps * method.batch_size].reshape(
-                method.clone_steps, method.batch_size, *rows.shape[1:]
-            )
+            ours = rows[: method.clone_steps * method.batch_size]
+            return ours.reshape(method.clone_steps, method.batch_size, *rows.shape[1:])
 
         lessons = batches(images), batches(answers)
         if replayed is not None:
             lessons = jax.tree.map(lambda new, old: jnp.concatenate([new, old]), lessons, replayed)
         clones, _ = jax.lax.scan(learned, clones, lessons)
-        logits = logits_of(clones)
-        taught = guide.learn(guide_key(key, number), studio, carry, logits, images, answers)
-        carry = jax.tree.map(lambda new, old: jnp.where(complete, new, old), taught, carry)
-        carry, made = guide.compose(guide_key(key, number + 1), studio, carry, logits)
-        return carry, clones, made
+        taught = guide.learn(guide_key(key, number), studio, carry, logits_of(clones), images, answers)
+        return jax.tree.map(lambda new, old: jnp.where(complete, new, old), taught, carry), clones
 
-    return _Programs(jax.jit(begin), jax.jit(advance))
+    return _Programs(jax.jit(begin), jax.jit(ask), jax.jit(learn))

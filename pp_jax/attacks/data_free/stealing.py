@@ -96,7 +96,7 @@ def steal(
         TheftStopped: a KeyboardInterrupt with the same.
     """
     check_random_key(key)
-    if so_far is not None and (so_far.method != method or so_far.state.images.shape[1:] != tuple(image_shape)):
+    if so_far is not None and (so_far.method != method or so_far.state.image_shape != tuple(image_shape)):
         raise ValueError("so_far is the theft of another method or shape of images: must be of this one")
     theft = so_far or Theft(method, method.begin(key, tuple(image_shape)))
     with _Spending(theft) as spending:
@@ -181,4 +181,4 @@ def _unlearned(theft: Theft) -> TransferSet:
     """The answers of the round under way."""
     if theft.answered is not None:
         return theft.answered
-    return TransferSet(np.asarray(theft.state.images[:0]), np.empty((0, 0)))
+    return TransferSet(np.empty((0, *theft.state.image_shape), np.float32), np.empty((0, 0)))

@@ -48,10 +48,10 @@ class Disagreement:
         """A fresh generator."""
         return studio.start(key)
 
-    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> tuple[Carry, jax.Array]:
+    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> jax.Array:
         """Images of the generator as it is."""
         del logits
-        return carry, studio.images(carry.params, jax.random.split(key)[0])
+        return studio.images(carry.params, jax.random.split(key)[0])
 
     def learn(
         self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits, images: jax.Array, answers: jax.Array
@@ -113,13 +113,13 @@ class Adversarial:
         other = self.discriminator.init(other_key, studio.shape)
         return studio.start(generator_key)._replace(other=(other, self._optimizer.init(other)))
 
-    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> tuple[Carry, jax.Array]:
+    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> jax.Array:
         """Every other image is the generator's."""
         del logits
         noise_key, shape_key, _ = jax.random.split(key, 3)
         made = studio.images(carry.params, noise_key)
         drawn = random_shapes(shape_key, studio.shape, len(made) // 2)
-        return carry, made.at[1::2].set(drawn)
+        return made.at[1::2].set(drawn)
 
     def learn(
         self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits, images: jax.Array, answers: jax.Array
@@ -200,10 +200,11 @@ class Synthesis:
         """Replaced before it is used."""
         return studio.start(key)
 
-    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> tuple[Carry, jax.Array]:
+    def compose(self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits) -> jax.Array:
         """The best images of a fresh generator, batch by batch."""
+        del carry
         images = jax.lax.map(lambda key: self._synthesised(key, studio, logits), jax.random.split(key, studio.batches))
-        return carry, images.reshape(-1, *studio.shape)
+        return images.reshape(-1, *studio.shape)
 
     def learn(
         self, key: jax.Array, studio: Studio, carry: Carry, logits: Logits, images: jax.Array, answers: jax.Array
