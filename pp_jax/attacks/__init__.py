@@ -4,18 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
 from pp_jax.attacks.augment import SignedGradient, TargetedPGD
-from pp_jax.attacks.data_free import (
-    DataFree,
-    Theft,
-    TheftFailed,
-    TheftStopped,
-    dfme,
-    dfms_hl,
-    disguide,
-    ideal,
-    maze,
-    steal,
-)
 from pp_jax.attacks.driver import collect
 from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda
 from pp_jax.attacks.knockoff import Knockoff
@@ -25,6 +13,18 @@ from pp_jax.attacks.seeking import Seeking
 from pp_jax.attacks.spending import QueriesFailed, QueriesStopped
 
 if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
+    from pp_jax.attacks.data_free import (
+        DataFree,
+        Theft,
+        TheftFailed,
+        TheftStopped,
+        dfme,
+        dfms_hl,
+        disguide,
+        ideal,
+        maze,
+        steal,
+    )
     from pp_jax.attacks.remote import RemoteAPI, RemoteError
 
 __all__ = [
@@ -60,8 +60,26 @@ __all__ = [
 ]
 
 
+_DATA_FREE = (
+    "DataFree",
+    "Theft",
+    "TheftFailed",
+    "TheftStopped",
+    "dfme",
+    "dfms_hl",
+    "disguide",
+    "ideal",
+    "maze",
+    "steal",
+)
+
+
 def __getattr__(name: str) -> Any:
-    """Import what speaks HTTP when it is first asked for: it needs the extra `serve`."""
+    """Import what needs Flax, or speaks HTTP (the extra `serve`), when it is first asked for."""
+    if name in _DATA_FREE:
+        from pp_jax.attacks import data_free
+
+        return getattr(data_free, name)
     if name not in ("RemoteAPI", "RemoteError"):
         raise AttributeError(f"module 'pp_jax.attacks' has no attribute {name!r}")
     try:

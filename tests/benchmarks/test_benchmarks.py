@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pp_jax import models
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {"name", "ratio", "bound", "holds", "details"}
 
@@ -244,3 +246,11 @@ def test_every_detector_has_its_speed_and_bounded_bytes(scripts):
     assert all(row["ratio"] > 0 for row in speeds)
     assert [row["ratio"] for row in sizes] == [4 * 65, 1024]
     assert all(row["holds"] for row in rows)
+
+
+@pytest.mark.slow
+def test_a_data_free_round_is_compared_with_the_steps_of_its_clone(scripts):
+    (row,) = scripts("data_free").rows(1, network=models.mlp(10, hidden=(8,)), batch=4, width=2)
+    assert row.keys() == KEYS
+    assert row["name"] == "DFME round, 5 × 4 images / the clone's steps alone"
+    assert row["ratio"] > 0

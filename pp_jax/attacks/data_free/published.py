@@ -1,6 +1,5 @@
-"""The published data-free attacks with their settings, and how to set them up for small grey images on a CPU."""
+"""The published data-free attacks with their settings."""
 
-import functools
 from typing import Any
 
 import optax
@@ -13,7 +12,10 @@ from pp_jax.attacks.data_free.through_clones import Adversarial, Disagreement, S
 from pp_jax.attacks.jacobian import Substitute
 from pp_jax.models.generator import Generator
 
-_DCGAN_ADAM = functools.partial(optax.adam, b1=0.5)
+
+def dcgan_adam(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Adam with β₁ = 0.5, as for a DCGAN."""
+    return optax.adam(rate, b1=0.5)
 
 
 def maze(network: Substitute, budget: int, **changes: Any) -> DataFree:
@@ -88,7 +90,7 @@ def dfms_hl(network: Substitute, budget: int, **changes: Any) -> DataFree:
         "guide": Adversarial(),
         "loss": HardLabel(),
         "learning": Descent(0.01, cosine=True),
-        "making": Descent(2e-4, weight_decay=0, rule=_DCGAN_ADAM),
+        "making": Descent(2e-4, weight_decay=0, rule=dcgan_adam),
         "generator": Generator(latent=100, last_norm="none"),
         "batch_size": 64,
         "clone_steps": 1,
@@ -144,7 +146,7 @@ def ideal(network: Substitute, budget: int, **changes: Any) -> DataFree:
         "guide": Synthesis(),
         "loss": HardLabel(),
         "learning": Descent(0.01),
-        "making": Descent(1e-3, weight_decay=0, rule=_DCGAN_ADAM),
+        "making": Descent(1e-3, weight_decay=0, rule=dcgan_adam),
         "generator": Generator(last_norm="none"),
         "batch_size": size,
         "clone_steps": 1,

@@ -6,9 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from pp_jax import MAD, BlackBox, TopK, attacks, metrics, models
+import smallworld
+from pp_jax import MAD, BlackBox, TopK, attacks, evaluate, metrics, models
 from pp_jax.attacks import data_free
+from pp_jax.evaluation import Attacker
 from pp_jax.serving.answers import PartlyAnswered
+from pp_jax.training import Recipe, fit
 from support import Linear, blobs, linear_logits, linear_params
 
 SHAPE = (8, 8, 1)
@@ -43,7 +46,7 @@ def _box(defense=None):
 class Api:
     """A victim that counts what it is asked, and that fails when its queries are used up."""
 
-    def __init__(self, most=10**9, *, part=0, error=OSError("the line is dead")):
+    def __init__(self, most=10**9, *, part=0, error=OSError):
         self.api, self.most, self.part, self.error, self.sizes = _box().api(), most, part, error, []
 
     def __call__(self, images):
@@ -97,7 +100,7 @@ def test_what_was_paid_for_before_a_failure_is_kept_and_never_paid_for_again(par
 
 def test_the_keyboard_keeps_it_too_and_a_callback_may_fail():
     with pytest.raises(KeyboardInterrupt) as caught:
-        _steal(ZEROTH, Api(60, error=KeyboardInterrupt()))
+        _steal(ZEROTH, Api(60, error=KeyboardInterrupt))
     assert isinstance(caught.value, attacks.TheftStopped)
     assert caught.value.theft.queries == 48
 
@@ -124,11 +127,15 @@ def test_labels_are_refused_after_one_query_where_probabilities_are_compared():
             _steal(method, labels)
         assert "\n" not in str(caught.value)
     assert asked == [1, 1, 1]
-    hard = attacks.disguide(NETWORK, 10, hard_labels=True, **SMALL)
-    assert hard.labels
+    assert attacks.disguide(NETWORK, 10, hard_labels=True).labels
     assert attacks.dfms_hl(NETWORK, 10).labels
     assert attacks.ideal(NETWORK, 10).labels
-    _same(_steal(hard, labels), _steal(hard, Api()))
+
+
+@pytest.mark.slow
+def test_class_indices_teach_what_the_argmax_of_posteriors_does():
+    hard = attacks.disguide(NETWORK, 10, hard_labels=True, **SMALL)
+    _same(_steal(hard, lambda images: np.asarray(_box().api()(images)).argmax(1)), _steal(hard, Api()))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +152,7 @@ def test_what_is_no_response_is_refused_after_one_query(answer, message):
     assert caught.value.spent == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[-1], [4]])
 def test_classes_that_the_network_lacks_are_refused(labels):
     hard = attacks.disguide(NETWORK, 10, hard_labels=True, **SMALL)
@@ -189,9 +197,10 @@ def test_it_is_a_query_strategy_whose_answers_the_driver_keeps(tmp_path):
     np.testing.assert_array_equal(whole.images, again.images)
 
 
+@pytest.mark.slow
 def test_defended_responses_are_learned_from():
     mad = MAD(linear_logits, linear_params(jax.random.key(5), 64, 4), 0.5)
-    for defense in (mad, TopK(1, normalised=False)):
+    for defense in (mad, TopK(1, renormalise=False)):
         theft = _steal(ZEROTH, _box(defense).api())
         assert theft.queries == 100
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(theft.clones))
@@ -214,8 +223,6 @@ def test_published_settings_are_the_defaults():
 def _stolen(make, budget, **changes):
     """The test accuracy of a clone of a victim that tells four blobs apart."""
     images, labels = blobs(1, 400, side=8)
-    from pp_jax.training import Recipe, fit
-
     victim = fit(KEY, Linear(4), images, labels, Recipe(epochs=10, batch_size=32, learning_rate=0.1))
     method = data_free.for_small_budgets(make(Linear(4), budget))
     method = dataclasses.replace(method, generator=models.Generator(16, 4, "learned"), batch_size=16, **changes)
@@ -239,3 +246,26 @@ def _stolen(make, budget, **changes):
 )
 def test_every_method_steals_a_small_victim_far_beyond_chance(make, budget, changes):
     assert _stolen(make, budget, **changes) > 0.6
+
+
+@pytest.mark.slow
+def test_an_attacker_of_an_evaluation_carries_it_and_trains_on_what_it_asked(tmp_path):
+    world = smallworld.setup()
+    method = data_free.for_small_budgets(attacks.dfms_hl(smallworld.network(), 300))
+    method = dataclasses.replace(method, generator=models.Generator(8, 2, "none"), batch_size=16)
+    report = evaluate(
+        world.victim,
+        [smallworld.Nothing()],
+        attackers=[Attacker("DFMS-HL", strategy=method)],
+        pool=world.pool,
+        test=world.test,
+        budget=300,
+        seeds=(0,),
+        network=world.network,
+        recipe=world.recipe,
+        runs_folder=tmp_path,
+    )
+    assert [row.records[0].result["queries"] for row in report.rows] == [300, 300]
+    undefended, nothing = (row.attacks["DFMS-HL"][0] for row in report.rows)
+    assert 0 <= nothing <= 100
+    assert undefended > 30
