@@ -78,7 +78,7 @@ def run(config: Config) -> Any:
     lines, behind = [], []
     for name, method in methods.items():
         for row in rows:
-            found = []
+            found: list[Any] = []
             for seed in config.seeds:
                 settings, each = config.settings(name, row.text(), seed), Run(row, PLAIN, seed)
 

@@ -91,7 +91,8 @@ class Generator:
 
     def __call__(self, params: Any, noise: jax.Array, image_shape: tuple[int, ...]) -> jax.Array:
         """Pre-activations h, (B, H, W, C), of noise (B, Z) with B ≥ 2."""
-        return self._module(image_shape).apply({"params": params}, noise)
+        activations: Any = self._module(image_shape).apply({"params": params}, noise)
+        return activations
 
     def _module(self, image_shape: tuple[int, ...]) -> _GeneratorModule:
         height, width, channels = image_shape
@@ -121,7 +122,8 @@ class Discriminator:
 
     def __call__(self, params: Any, images: jax.Array) -> jax.Array:
         """Logits, (B,), of images (B, H, W, C) in [0, 1]."""
-        return _DiscriminatorModule(self.width).apply({"params": params}, images)
+        logits: Any = _DiscriminatorModule(self.width).apply({"params": params}, images)
+        return logits
 
 
 def pixels(activations: jax.Array) -> jax.Array:

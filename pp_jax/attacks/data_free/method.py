@@ -158,7 +158,7 @@ class DataFree:
     def params(self, state: DataFreeState) -> tuple[Params, ...]:
         """The parameters of every clone."""
         leaves, structure = jax.tree.flatten(state.clones[0])
-        return tuple(structure.unflatten(leaf[number] for leaf in leaves) for number in range(self.clones))
+        return tuple(jax.tree.unflatten(structure, [leaf[number] for leaf in leaves]) for number in range(self.clones))
 
     def predict(self, state: DataFreeState, images: Any) -> np.ndarray:
         """The stolen model's posteriors, (N, K): the mean over the clones."""
