@@ -3,7 +3,8 @@
     python benchmarks/data_free.py     # about 1 minute on 2 idle cores
 
 DFME with a LeNet clone and a generator of width 16, batches of 64: asking, learning from given responses, and the
-generator's step, against as many LeNet training steps on such images. The victim's time does not count.
+generator's step, against as many LeNet training steps on such images. The victim's time does not count. For information: no
+bound is set.
 """
 
 import dataclasses
@@ -31,8 +32,8 @@ def rows(repeats: int = 15, *, network: Any = None, batch: int = 64, width: int 
         generator=models.Generator(width=width, last_norm="learned"),
     )
     answers = np.random.default_rng(0).dirichlet(np.ones(10), method.queries).astype(np.float32)
-    name = f"DFME round, {method.clone_steps} × {batch} images / the clone's steps alone"
-    return [compared(name, _round(method, answers), _steps(method, answers), 2.5, repeats=repeats)]
+    name = f"DFME round, {method.clone_steps} × {batch} images / the clone's steps alone (for information)"
+    return [compared(name, _round(method, answers), _steps(method, answers), float("inf"), repeats=repeats)]
 
 
 def _round(method: Any, answers: np.ndarray) -> Callable[[], Any]:

@@ -252,5 +252,5 @@ def test_every_detector_has_its_speed_and_bounded_bytes(scripts):
 def test_a_data_free_round_is_compared_with_the_steps_of_its_clone(scripts):
     (row,) = scripts("data_free").rows(1, network=models.mlp(10, hidden=(8,)), batch=4, width=2)
     assert row.keys() == KEYS
-    assert row["name"] == "DFME round, 5 × 4 images / the clone's steps alone"
+    assert row["name"] == "DFME round, 5 × 4 images / the clone's steps alone (for information)"
     assert row["ratio"] > 0
