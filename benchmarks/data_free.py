@@ -3,8 +3,8 @@
     python benchmarks/data_free.py     # about 1 minute on 2 idle cores
 
 DFME with a LeNet clone and a generator of width 16, batches of 64: asking, learning from given responses, and the
-generator's step, against as many LeNet training steps on such images. The victim's time does not count. For information: no
-bound is set.
+generator's step, against as many LeNet training steps on such images. The victim's time does not count.
+For information: no bound is set.
 """
 
 import dataclasses
