@@ -28,6 +28,7 @@ Name = Literal[
     "mad_vgg",
     "defenses",
     "augmentation",
+    "data_free",
     "sweep",
     "streams",
     "modelguard",

@@ -16,6 +16,18 @@ from pp_jax.attacks.seeking import Seeking
 from pp_jax.attacks.spending import QueriesFailed, QueriesStopped
 
 if TYPE_CHECKING:  # what `__getattr__` finds, for type checkers
+    from pp_jax.attacks.data_free import (
+        DataFree,
+        Theft,
+        TheftFailed,
+        TheftStopped,
+        dfme,
+        dfms_hl,
+        disguide,
+        ideal,
+        maze,
+        steal,
+    )
     from pp_jax.attacks.remote import RemoteAPI, RemoteError
 
 __all__ = [
@@ -24,6 +36,7 @@ __all__ = [
     "AdaptiveKnockoff",
     "Certainty",
     "DFALKCenter",
+    "DataFree",
     "Dissector",
     "Diversity",
     "Entropy",
@@ -42,19 +55,46 @@ __all__ = [
     "Seeking",
     "SignedGradient",
     "TargetedPGD",
+    "Theft",
+    "TheftFailed",
+    "TheftStopped",
     "army_of_thieves",
     "collect",
+    "dfme",
+    "dfms_hl",
+    "disguide",
+    "ideal",
     "jb_self",
     "jb_topk",
     "jbda",
     "jbda_tr",
+    "maze",
     "online",
+    "steal",
     "swift_thief",
 ]
 
 
+_DATA_FREE = (
+    "DataFree",
+    "Theft",
+    "TheftFailed",
+    "TheftStopped",
+    "dfme",
+    "dfms_hl",
+    "disguide",
+    "ideal",
+    "maze",
+    "steal",
+)
+
+
 def __getattr__(name: str) -> Any:
-    """Import what speaks HTTP when it is first asked for: it needs the extra `serve`."""
+    """Import what needs Flax, or speaks HTTP (the extra `serve`), when it is first asked for."""
+    if name in _DATA_FREE:
+        from pp_jax.attacks import data_free
+
+        return getattr(data_free, name)
     if name not in ("RemoteAPI", "RemoteError"):
         raise AttributeError(f"module 'pp_jax.attacks' has no attribute {name!r}")
     try:

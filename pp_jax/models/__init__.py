@@ -1,6 +1,7 @@
 """Flax networks behind the library's logits-function contract; the only package that imports Flax."""
 
 from pp_jax.models.conv import conv, max_pool_2x2
+from pp_jax.models.generator import Discriminator, Generator
 from pp_jax.models.lenet import LeNet, lenet
 from pp_jax.models.mlp import MLP, mlp
 from pp_jax.models.network import Network
@@ -13,6 +14,8 @@ __all__ = [
     "MLP",
     "VGG16BN",
     "WRN",
+    "Discriminator",
+    "Generator",
     "LeNet",
     "Network",
     "ResNet",

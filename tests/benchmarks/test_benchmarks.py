@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pp_jax import models
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 KEYS = {"name", "ratio", "bound", "holds", "details"}
 
@@ -255,3 +257,11 @@ def test_a_committee_is_timed_as_one_program_and_one_after_another_and_every_rul
     assert first["ratio"] == pytest.approx(times[0] / times[1])
     assert [row["name"].split(",")[0] for row in rules] == ["entropy", "k-center", "DFAL"]
     assert all(row["ratio"] > 0 and row["holds"] for row in rules)
+
+
+@pytest.mark.slow
+def test_a_data_free_round_is_compared_with_the_steps_of_its_clone(scripts):
+    (row,) = scripts("data_free").rows(1, network=models.mlp(10, hidden=(8,)), batch=4, width=2)
+    assert row.keys() == KEYS
+    assert row["name"] == "DFME round, 5 × 4 images / the clone's steps alone (for information)"
+    assert row["ratio"] > 0
