@@ -23,7 +23,6 @@ from pp_jax.solvers import MinInner, oracle
 from pp_jax.solvers.heuristic import LineSearch
 from pp_jax.types import Params, Recovery
 
-
 # Of a move towards one class: how far the classifier may have been off, and how narrow the heap of entries is.
 _NEAR, _WIDTH = 0.12, 0.002
 

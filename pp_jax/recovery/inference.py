@@ -17,6 +17,7 @@ from pp_jax.recovery.knowledge import Knowledge, keys
 from pp_jax.recovery.traits import class_distances, traits
 from pp_jax.types import TransferSet
 
+
 class Inferred(NamedTuple):
     """What an attacker takes a defense for.
 
@@ -65,8 +66,8 @@ def infer_defense(
         ValueError: for responses or images out of range, fewer than two of them or of the candidates, or a number
             below its least.
 
-    Source: after the defense inference of the successor of D-DAE (TIFS 2025), known here from a summary; the traits, the
-        imagined posteriors and the list are this library's.
+    Source: after the defense inference of the successor of D-DAE (TIFS 2025), known here from a summary; the traits,
+        the imagined posteriors and the list are this library's.
     """
     check_random_key(key)
     transfer = as_transfer(transfer)
@@ -88,7 +89,8 @@ def infer_defense(
         for one in np.asarray(imagining.responded(candidate, network, surrogate, images[:size], world))
     ]
     labels = np.repeat(np.arange(len(candidates)), sets)
-    teller = telling.learn(learn_key, np.stack(seen), labels, np.tile(world.places, len(candidates)), candidates=len(candidates))
+    everywhere = np.tile(world.places, len(candidates))
+    teller = telling.learn(learn_key, np.stack(seen), labels, everywhere, candidates=len(candidates))
     parts = [responses[first : first + size] for first in range(0, len(responses) - size + 1, size)]
     scores, where = (np.asarray(each).mean(axis=0) for each in teller(np.stack([traits(part) for part in parts])))
     scores = np.asarray(jax.nn.softmax(scores))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 _HIDDEN, _STEPS, _RATE, _DECAY = 64, 400, 3e-3, 1e-2
-# Real posteriors are none that were imagined: traits are blurred in training, and none counts beyond so many deviations.
+# Real posteriors are none that were imagined: traits are blurred in training, and cut at so many deviations.
 _BLUR, _MOST = 0.3, 4.0
 _STRENGTH = 5.0
 

@@ -67,6 +67,13 @@ class ClassLoss(Protocol):
         """How many of a network's outputs are classes, K."""
 
 
+@runtime_checkable
+class LabelledLoss(Protocol):
+    """A loss that says whether it looks at unlabelled images; others are taken to learn from them."""
+
+    reads_unlabelled: bool
+
+
 def check_trainable(network: Any) -> None:
     """Refuse a network that lacks a part of the contract.
 
