@@ -138,6 +138,18 @@ class Attacker:
         """Whether its stolen models may be trained together, as one program."""
         return self.online is None and self.learner == Learner()
 
+    @property
+    def naive(self) -> bool:
+        """Whether it takes responses, or their labels, for the victim's: it would do the same without a defense."""
+        believes = isinstance(self.recovery, AsGiven | HardLabel | NoResponses)
+        queries = self.copies == 1 and self.strategy == Knockoff() and self.online is None
+        return believes and queries and not self.learner.reads_unlabelled
+
+    @property
+    def alone(self) -> bool:
+        """Whether it learns from images of its own and no response."""
+        return self.own > 0 and isinstance(self.recovery, NoResponses)
+
     def identity(self) -> dict[str, Any]:
         """Name and parts, as a record has them."""
         parts = {

@@ -58,12 +58,8 @@ def check_own(own: Any, count: int, name: str, shape: tuple[int, ...], classes: 
         ValueError: naming the attacker and what it needs.
     """
     if own is None or own.labels is None or len(own.images) < count:
-        found = (
-            "None"
-            if own is None
-            else f"{len(own.images)} images {'with' if own.labels is not None else 'without'} labels"
-        )
-        raise ValueError(f"own is {found}: must be Images(images, labels) of at least {count} for {name}")
+        found = "None" if own is None else f"{len(own.images)} images"
+        raise ValueError(f"own is {found}: must be Images(images, labels), at least {count}, for {name}")
     if np.shape(own.images)[1:] != tuple(shape):
         raise ValueError(f"own has images {np.shape(own.images)[1:]}: must be {tuple(shape)}, as those of test")
     if int(np.max(own.labels)) >= classes:

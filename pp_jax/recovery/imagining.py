@@ -25,9 +25,9 @@ class Imagined(NamedTuple):
         keys: of the responses, (m, S).
     """
 
-    probs: np.ndarray
-    places: np.ndarray
-    partners: np.ndarray
+    probs: Any
+    places: Any
+    partners: Any
     keys: jax.Array
 
 
