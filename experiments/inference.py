@@ -54,6 +54,8 @@ class Config(common.Options):
     """Defenses that attackers steal from."""
     attackers: tuple[str, ...] = TOLD
     """Who steals."""
+    sets: int = 64
+    """Imagined sets of responses for each candidate."""
     judged: int = 10_000
     """Test images that everyone is judged on, the first of them."""
     folder: str = "inference"
@@ -78,7 +80,8 @@ def confusion(config: Config) -> Any:
         for seed in config.seeds:
             at = runs.deploy(setup, row, seed)
             stolen = runs.query(setup, at, PLAIN, lambda _: None)
-            found = infer_defense(jax.random.fold_in(at.attack_key, 5), stolen.transfer, setup.network)
+            key = jax.random.fold_in(at.attack_key, 5)
+            found = infer_defense(key, stolen.transfer, setup.network, sets=config.sets)
             ranked = sorted(zip(found.probabilities.tolist(), found.names, strict=True), reverse=True)
             second = f"{ranked[1][1]} {ranked[1][0]:.2f}"
             known = "no" if row.text() in others else "yes"

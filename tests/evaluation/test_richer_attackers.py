@@ -31,11 +31,13 @@ def report(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_warm_start_keeps_what_the_weights_know(report):
     row = report.rows[0]
     assert row.attacks["warm"][0] > row.attacks["plain"][0] + 20
 
 
+@pytest.mark.slow
 def test_records_name_the_weights_by_their_digest(report):
     config = next(r.config for r in report.rows[0].records if r.config["attack"]["name"] == "warm")
     weights = Weights(small.victim().params)
@@ -45,6 +47,7 @@ def test_records_name_the_weights_by_their_digest(report):
     assert hash(Weights(small.victim().params)) == hash(weights)
 
 
+@pytest.mark.slow
 def test_the_report_shows_what_own_images_give_alone(report):
     start, more = report.gain(report.rows[0])
     assert start == report.rows[0].attacks["own images alone"][0]

@@ -120,6 +120,7 @@ def least(clean):
     return answers(BY_NAME["least likely class"].make(own, 0.9), clean)
 
 
+@pytest.mark.slow
 def test_a_defense_is_told_from_its_responses(clean, least):
     for responses, name in ((TransferSet(*clean), "none"), (answers(Rounding(1), clean), "rounding")):
         assert infer_defense(KEY, responses, small.network(), **OPTIONS).candidate.name == name
@@ -129,6 +130,7 @@ def test_a_defense_is_told_from_its_responses(clean, least):
     assert found.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_inferred_is_undone_without_a_look_at_the_defense(clean, least):
     told = Knowledge(small.network(), small.RECIPE, presumed="never looked at", deployed="nor this")
     found = DefenseInference(**OPTIONS)(KEY, least, knowledge=told)
