@@ -198,6 +198,10 @@ class Options:
             return None
         return found if found.images.shape[1:] == self.test().images.shape[1:] else None
 
+    def own(self) -> Any:
+        """Labelled images that attackers with images of their own choose from, of the victim's training set."""
+        return images(self.victim.dataset, "train[-1000:]", self.data_dir)
+
     def trained(self, *, exposed: bool = False) -> Any:
         """The victim, trained or found again; with its outlier-exposed twin where a defense asks for one."""
         victim = victims.victim(self.victim, self.runs, self.data_dir)
@@ -239,6 +243,7 @@ class Options:
             "outliers": owned,
             "start": self.start(),
             "probe": self.probe(),
+            "own": self.own() if any(attacker.own for attacker in attackers) else None,
             "runs_folder": self.runs / folder,
             "machines": machines,
         }
@@ -308,9 +313,9 @@ def parsed(texts: Sequence[str]) -> list[Any]:
 
 def attacker_set(texts: Sequence[str]) -> Any:
     """Attackers from the command line: a named set alone, or members of several."""
-    from pp_jax.evaluation import ACTIVE, QUICK, STANDARD, AttackerSet, named
+    from pp_jax.evaluation import ACTIVE, OWN_IMAGES, QUICK, STANDARD, AttackerSet, named
 
-    sets = {"standard": STANDARD, "quick": QUICK, "active": ACTIVE}
+    sets = {"standard": STANDARD, "quick": QUICK, "active": ACTIVE, "own": OWN_IMAGES}
     if len(texts) == 1 and texts[0] in sets:
         return sets[texts[0]]
     members = [attacker for text in texts for attacker in (sets[text] if text in sets else [named.attacker(text)])]

@@ -4,7 +4,7 @@
 """
 
 from pp_jax.evaluation import calibration, metrics, named, sweep
-from pp_jax.evaluation.attackers import QUICK, STANDARD, Attacker, AttackerSet, Learner
+from pp_jax.evaluation.attackers import OWN_IMAGES, QUICK, STANDARD, Attacker, AttackerSet, Learner
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equalized, equalize
 from pp_jax.evaluation.evaluating import check, check_budget, evaluate, rehearse
@@ -13,9 +13,11 @@ from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.setups import Run, Setup
 from pp_jax.evaluation.strategies import ACTIVE
 from pp_jax.evaluation.victims import Images, Victim
+from pp_jax.evaluation.weights import Weights
 
 __all__ = [
     "ACTIVE",
+    "OWN_IMAGES",
     "QUICK",
     "STANDARD",
     "Attacker",
@@ -30,6 +32,7 @@ __all__ = [
     "Run",
     "Setup",
     "Victim",
+    "Weights",
     "calibration",
     "check",
     "check_budget",

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from pp_jax.attacks.knockoff import Knockoff
 from pp_jax.attacks.online import Sees
+from pp_jax.data.reshaping import Centred
+from pp_jax.evaluation.weights import Weights
 from pp_jax.recovery.ddae import DDAEPlus
+from pp_jax.recovery.inference import DefenseInference
 from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
 from pp_jax.recovery.neighbours import Neighbours
 from pp_jax.recovery.partial_bayes import PartialBayes
-from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident
+from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident, NoResponses
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.results.identity import describe
-from pp_jax.training import Rotations
+from pp_jax.training import Rotations, Tempered
+from pp_jax.training.contracts import LabelledLoss
 from pp_jax.types import QueryStrategy, Recovery
 
 
@@ -28,14 +32,20 @@ class Learner:
             of the pool that were not queried.
         extra_outputs: of the network, beyond the classes, that the loss trains for a task of its own.
         held_out: share of the transfer set that is not trained on but chooses the best epoch.
+        start: imported weights that it begins from, in place of fresh ones or those of the evaluation.
+        adapted: predict with a head that adapts to the images it is asked about, with so many supports a class
+            (`training.t3a`; E3: 100); 0 for the head as it was trained. Such an attacker sees the test images, without
+            labels, at once.
 
     Raises:
-        ValueError: for a share outside [0, 1), or one beside extra outputs.
+        ValueError: for a share outside [0, 1), one beside extra outputs, or a number of supports that does not fit.
     """
 
     loss: Any = None
     extra_outputs: int = 0
     held_out: float = 0.0
+    start: Weights | None = None
+    adapted: int = 0
 
     def __post_init__(self) -> None:
         """Check the share."""
@@ -43,6 +53,34 @@ class Learner:
             raise ValueError(f"held_out is {self.held_out}: must be at least 0 and below 1")
         if self.held_out and self.extra_outputs:
             raise ValueError(f"held_out is {self.held_out}: must be 0 where there are extra outputs")
+        if self.adapted < 0 or (self.adapted and self.extra_outputs):
+            raise ValueError(f"adapted is {self.adapted}: must be at least 0, and 0 where there are extra outputs")
+
+    @property
+    def reads_unlabelled(self) -> bool:
+        """Whether it learns from images that were not queried as well."""
+        if isinstance(self.loss, LabelledLoss):
+            return self.loss.reads_unlabelled
+        return self.loss is not None
+
+    def identity(self) -> dict[str, Any]:
+        """Its parts, as a record has them; what was added to learners later is left out where it is not used."""
+        found: dict[str, Any] = describe(dataclasses.replace(self, start=None), where="learner")
+        del found["start"]
+        if not self.adapted:
+            del found["adapted"]
+        return found if self.start is None else {**found, "start": self.start.identity()}
+
+
+@runtime_checkable
+class Reshape(Protocol):
+    """What an attacker does to the images of its pool, to make them look like those that the victim reads."""
+
+    def applies_to(self, images: Any) -> bool:
+        """Return whether it can be done to such images, (N, H, W, C)."""
+
+    def __call__(self, images: Any) -> Any:
+        """Return as many images of the same form."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +94,10 @@ class Attacker:
         learner: how it trains.
         copies: changed copies of each image, every one a query; their responses are averaged.
         accounts: over which it spreads its queries, in their order and evenly; to a defense with memory each is new.
+        reshape: what it does to the images of its pool before it queries them: `reshape(images)`, images of the same
+            form, with `applies_to(images)`; such as `data.reshaping.Centred`.
+        own: labelled images that it has of its own (`evaluate(…, own=…)`): copies of them, turned, scaled and shifted,
+            are half of what it trains on.
         probes: queries of its budget that go to another pool, where there is one, to tell what is answered truly.
         privileged: whether it is told what no attacker knows (the defender's weights, the key): a yardstick, which does
             not count as the worst case.
@@ -76,17 +118,24 @@ class Attacker:
     probes: int = 0
     privileged: bool = False
     online: Sees | None = None
+    reshape: Any = None
+    own: int = 0
 
     def __post_init__(self) -> None:
         """Check the copies, and that an online attacker is nothing else."""
-        if self.copies < 1 or self.probes < 0:
-            raise ValueError(f"copies is {self.copies} and probes {self.probes}: must be at least 1 and at least 0")
+        if self.copies < 1 or self.probes < 0 or self.own < 0:
+            raise ValueError(
+                f"copies is {self.copies}, probes {self.probes} and own {self.own}: must be at least 1, 0 and 0"
+            )
         if self.accounts < 1:
             raise ValueError(f"accounts is {self.accounts}: must be at least 1")
+        if self.reshape is not None and not isinstance(self.reshape, Reshape):
+            raise ValueError(f"reshape is {self.reshape!r}: must have applies_to and __call__, as Centred() has")
         if self.online not in (None, *get_args(Sees)):
             raise ValueError(f"online is {self.online!r}: must be one of {', '.join(get_args(Sees))}, or None")
         parts = (self.recovery, self.strategy, self.learner, self.copies, self.accounts, self.probes)
-        if self.online is not None and parts != (AsGiven(), Knockoff(), Learner(), 1, 1, 0):
+        changed = parts != (AsGiven(), Knockoff(), Learner(), 1, 1, 0) or self.reshape is not None or self.own
+        if self.online is not None and changed:
             raise ValueError(f"online is {self.online!r}: must be None where another part is not the default")
 
     @property
@@ -94,12 +143,23 @@ class Attacker:
         """Whether its stolen models may be trained together, as one program."""
         return self.online is None and self.learner == Learner()
 
+    @property
+    def naive(self) -> bool:
+        """Whether it takes responses, or their labels, for the victim's: it would do the same without a defense."""
+        believes = isinstance(self.recovery, AsGiven | HardLabel | NoResponses)
+        queries = self.copies == 1 and self.strategy == Knockoff() and self.online is None
+        return believes and queries and not self.learner.reads_unlabelled
+
+    @property
+    def alone(self) -> bool:
+        """Whether it learns from images of its own and no response."""
+        return self.own > 0 and isinstance(self.recovery, NoResponses)
+
     def identity(self) -> dict[str, Any]:
         """Name and parts, as a record has them."""
         parts = {
             "recovery": self.recovery,
             "strategy": self.strategy,
-            "learner": self.learner,
             "copies": self.copies,
             "probes": self.probes,
         }
@@ -107,8 +167,13 @@ class Attacker:
             parts["accounts"] = self.accounts
         if self.online is not None:
             parts["online"] = self.online
+        if self.reshape is not None:
+            parts["reshape"] = self.reshape
+        if self.own:
+            parts["own"] = self.own
         told = {"privileged": True} if self.privileged else {}
-        return {"name": self.name, **{name: describe(part, where=name) for name, part in parts.items()}, **told}
+        described = {name: describe(part, where=name) for name, part in parts.items()}
+        return {"name": self.name, "learner": self.learner.identity(), **described, **told}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +223,13 @@ S4L = Attacker("S4L", learner=Learner(Rotations(0.3), extra_outputs=4))
 RELABELLING = Attacker("pair relabelling", PairRelabelling())
 NEIGHBOURS = Attacker("neighbours", Neighbours(), probes=100)
 ACCOUNTS = Attacker("100 accounts", accounts=100)
+INFERENCE = Attacker("defense inference", DefenseInference(), probes=100)
+TEMPERED = Attacker("temperature 100", learner=Learner(Tempered()))
+E3 = Attacker("E3", learner=Learner(Tempered(), adapted=100))
+RESHAPED = Attacker("plain, pool reshaped", reshape=Centred())
+NEIGHBOURS_RESHAPED = Attacker("neighbours, pool reshaped", Neighbours(), probes=100, reshape=Centred())
 KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
+OWN_ALONE = Attacker("own images alone", NoResponses(), own=10, privileged=True)
 
 STANDARD = AttackerSet(
     "standard",
@@ -177,9 +248,30 @@ STANDARD = AttackerSet(
         RELABELLING,
         NEIGHBOURS,
         ACCOUNTS,
+        INFERENCE,
+        TEMPERED,
+        RESHAPED,
+        NEIGHBOURS_RESHAPED,
     ),
 )
-"""The attackers that a claim about a defense must stand against."""
+"""The attackers that a claim about a defense must stand against.
+
+None has labelled images of its own, or is told the defender's secrets. Those with a reshaped pool know that the victim
+reads centred shapes. "Defense inference" is told nothing; those that invert, look up or compare are told which defense
+is there. `E3` adapts to the test images, and is for an evaluation that allows it.
+"""
+
+OWN_IMAGES = AttackerSet(
+    "own images",
+    "2026.12",
+    (
+        OWN_ALONE,
+        Attacker("plain, own images", own=10),
+        Attacker("defense inference, own images", DefenseInference(), probes=100, own=10),
+        Attacker("neighbours, own images", Neighbours(), probes=100, own=10),
+    ),
+)
+"""Attackers with ten labelled images of their own, `evaluate(…, own=…)`, and what these give alone."""
 
 _LOOKED_UP = Attacker("partial Bayes", PartialBayes(samples=200_000))
 QUICK = AttackerSet("quick", "2026.12", (PLAIN, HARD_LABEL, INVERSION, _LOOKED_UP, NEIGHBOURS, ACCOUNTS))

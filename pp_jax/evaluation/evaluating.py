@@ -20,10 +20,12 @@ from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equal, Equalized, check_amount, equalize
 from pp_jax.evaluation.machines import Machines
+from pp_jax.evaluation.owning import check_own
 from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.setups import Run, Setup, model_name
 from pp_jax.evaluation.victims import Images, Victim
 from pp_jax.training import Recipe
+from pp_jax.training.adapting import check_featured
 from pp_jax.training.predicting import predict
 
 
@@ -44,6 +46,7 @@ def evaluate(
     outliers: Any = None,
     start: Any = None,
     probe: Images | None = None,
+    own: Images | None = None,
     note: Mapping[str, Any] | None = None,
     runs_folder: str | Path = "runs/evaluation",
     machines: Machines = Machines(),  # noqa: B008
@@ -72,6 +75,7 @@ def evaluate(
         outliers: images of another distribution that the defender owns, (M, H, W, C), for defenses that need them.
         start: parameters that attackers start from; fresh ones by default.
         probe: images of another pool, that attackers may spend a few of their queries on (the neighbour attack does).
+        own: labelled images that attackers with images of their own have, not among those of `test` (`OWN_IMAGES`).
         note: what else the records should tell, as JSON values.
         runs_folder: where the records go.
         machines: where runs are computed.
@@ -92,7 +96,7 @@ def evaluate(
     entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
-        folder / "networks",
+        folder / "networks", own,
     )  # fmt: skip
     check_setup(setup, entries, attackers)
     rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
@@ -199,8 +203,25 @@ def check_setup(setup: Setup, entries: Sequence[Entry], attackers: AttackerSet |
     check_budget(setup.budget, setup.pool, attackers)
     for attacker in attackers:
         strategies.rehearse(setup, attacker)
+        _check_learner(setup, attacker)
     for entry in entries:
         setup.victim_of(entry)
+
+
+def _check_learner(setup: Setup, attacker: Attacker) -> None:
+    """Refuse an attacker whose weights, head or own images do not fit.
+
+    Raises:
+        ValueError: naming what it lacks.
+    """
+    learner = attacker.learner
+    if learner.adapted:
+        check_featured(setup.network)
+    if learner.start is not None:
+        network = setup.network.with_outputs(setup.classes + learner.extra_outputs) if learner.extra_outputs else None
+        learner.start.check(network or setup.network, setup.image_shape)
+    if attacker.own:
+        check_own(setup.own, attacker.own, attacker.name, setup.image_shape, setup.classes)
 
 
 def _check_answered(setup: Setup) -> None:
@@ -234,7 +255,7 @@ def check_budget(budget: int, pool: Images, attackers: AttackerSet | Sequence[At
         if not attacker.copies <= budget <= most:
             limit = f" and at most {most:g}, as {pool.name} has {size} images" if most < math.inf else ""
             raise ValueError(f"budget is {budget}: must be at least {attacker.copies}{limit} ({attacker.name})")
-        if attacker.learner.loss is not None and budget // attacker.copies >= each:
+        if attacker.learner.reads_unlabelled and budget // attacker.copies >= each:
             raise ValueError(
                 f"budget is {budget}: must be below {most:g}, the images of {pool.name}: {attacker.name} learns from "
                 "images that are not queried as well"

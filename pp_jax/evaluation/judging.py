@@ -15,15 +15,20 @@ from pp_jax.evaluation import metrics
 from pp_jax.evaluation.setups import Deployed, Setup, Stolen
 from pp_jax.evaluation.victims import Images
 from pp_jax.serving.blackbox import BlackBox
+from pp_jax.training.adapting import t3a
 from pp_jax.training.predicting import predict
 
 _AT_ONCE = 500
 
 
-def judge(setup: Setup, at: Deployed, stolen: Stolen, network: Any, params: Any) -> dict[str, Any]:
-    """What a run came to: accuracies in [0, 1], distances of the responses, a few examples."""
+def judge(setup: Setup, at: Deployed, stolen: Stolen, network: Any, params: Any, *, adapted: int = 0) -> dict[str, Any]:
+    """What a run came to: accuracies in [0, 1], distances of the responses, a few examples.
+
+    With `adapted` the stolen model predicts by a head that adapts to the test images (`training.t3a`).
+    """
     test = setup.test
-    predicted = predict(network, params, test.images)
+    predict_by = functools.partial(t3a, kept=adapted) if adapted else predict
+    predicted = predict_by(network, params, test.images)
     answers, clean, examples = _on_test_images(setup, at)
     images, responses = stolen.transfer.images, stolen.transfer.answers
     own = predict(at.box.logits_fn, at.box.params, images)

@@ -93,7 +93,7 @@ class Report:
         for name, accuracies in row.attacks.items():
             if mean(accuracies) < row.chance / 2:
                 found.append(f"{name} is below chance: what is wrong so reliably can be inverted")
-        informed = [name for name in row.attacks if name not in ("plain", "hard label")]
+        informed = set(row.attacks) - {attacker.name for attacker in self.attackers if attacker.naive}
         if not informed and not row.entry.entry.undefended:
             found.append("no informed attacker was tried")
         best = self.rows[0]
@@ -122,9 +122,26 @@ class Report:
         if self.start is not None:
             note += f" Before its first query an attacker has {self.start:.1f} %."
         note += "".join(self._accused(row) for row in self.rows)
+        note += "".join(self._gained(row) for row in self.rows)
         doubts = self.doubts()
         note += " Look before you trust (docs/checks.md): " + "; ".join(doubts) + "." if doubts else ""
         return Table(self.title, [*headings, *others], rows, note, hidden=tuple(others))
+
+    def gain(self, row: Row) -> tuple[float, float] | None:
+        """What images of their own give attackers without a theft in %, and what the best theft adds; None without."""
+        alone = [a.name for a in self.attackers if a.alone and a.name in row.attacks]
+        thefts = [a.name for a in self.attackers if a.own and not a.alone and a.name in row.attacks]
+        if not alone or not thefts:
+            return None
+        start = max(mean(row.attacks[name]) for name in alone)
+        return start, max(mean(row.attacks[name]) for name in thefts) - start
+
+    def _gained(self, row: Row) -> str:
+        """The gain over own images, in words; nothing where nobody has some."""
+        found = self.gain(row)
+        if found is None:
+            return ""
+        return f" {row.name}: own images alone {found[0]:.1f} %, the best theft with them {found[1]:+.1f} points."
 
     @staticmethod
     def _accused(row: Row) -> str:

@@ -18,9 +18,11 @@ from pp_jax.attacks.online import online
 from pp_jax.defenses.cards import presumed
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.detection.policy import Policy
+from pp_jax.evaluation.answered import AnsweredNetwork
 from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.judging import judge
+from pp_jax.evaluation.owning import joined
 from pp_jax.evaluation.setups import KIND, Deployed, Run, Setup, Stolen, deploy
 from pp_jax.evaluation.strategies import completed
 from pp_jax.recovery.knowledge import Knowledge, keys
@@ -51,10 +53,12 @@ def query(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) ->
     count = (setup.budget - probes) // attacker.copies
     told = _share(progress, count)
     strategy = completed(attacker, setup.network, setup.recipe, count)
-    transfer = collect(at.attack_key, strategy, setup.pool.images, api, budget=count, progress=told)
+    transfer = collect(at.attack_key, strategy, pool_of(setup, attacker), api, budget=count, progress=told)
     probe = None
     if setup.probe is not None and probes:
         images = setup.probe.images[:probes]
+        if attacker.reshape is not None and attacker.reshape.applies_to(images):
+            images = attacker.reshape(images)
         probe = TransferSet(images, np.asarray(meter(images)))
     return Stolen(transfer, probe, meter.spent, time.perf_counter() - started)
 
@@ -77,6 +81,16 @@ def spread(api: Callable[[], API], accounts: int, budget: int) -> API:
         return np.concatenate(answers)
 
     return ask
+
+
+def pool_of(setup: Setup, attacker: Attacker) -> Any:
+    """The images that an attacker queries: the pool's, as it reshapes them."""
+    return setup.pool.images if attacker.reshape is None else _reshaped(setup, attacker.reshape)
+
+
+@functools.lru_cache(maxsize=2)
+def _reshaped(setup: Setup, reshape: Any) -> Any:
+    return reshape(setup.pool.images)
 
 
 def query_online(setup: Setup, at: Deployed, attacker: Attacker, progress: Progress) -> tuple[Stolen, tuple[Any, Any]]:
@@ -123,7 +137,10 @@ def recover(setup: Setup, at: Deployed, attacker: Attacker, stolen: Stolen) -> T
         (at.box.logits_fn, at.box.params),
         probe,
     )
-    return attacker.recovery(at.attack_key, answered(stolen.transfer), knowledge=knowledge)
+    targets = attacker.recovery(at.attack_key, answered(stolen.transfer), knowledge=knowledge)
+    if not attacker.own or setup.own is None:
+        return targets
+    return joined(jax.random.fold_in(at.attack_key, 6), targets, setup.own, attacker.own, setup.classes)
 
 
 def answered(transfer: TransferSet) -> TransferSet:
@@ -138,6 +155,8 @@ def answered(transfer: TransferSet) -> TransferSet:
 
 def applies(setup: Setup, entry: Entry, attacker: Attacker) -> bool:
     """Whether an attacker has anything to recover from a defense, and a way to build it where it needs that."""
+    if attacker.reshape is not None and not _can_reshape(setup, attacker.reshape):
+        return False
     at = _deployed(setup, entry)
     defense = at.box.defense
     if isinstance(defense, Policy) and attacker.online is None:
@@ -153,6 +172,11 @@ def applies(setup: Setup, entry: Entry, attacker: Attacker) -> bool:
     if attacker.recovery.applies_to(UNDEFENDED) or attacker.privileged:
         return True  # needs no idea of the defense
     return presumed(defense, at.attack_key, setup.network, setup.image_shape) is not None
+
+
+def _can_reshape(setup: Setup, reshape: Any) -> bool:
+    """Whether a pool can be reshaped; images that are new to a victim of recorded answers have none."""
+    return bool(reshape.applies_to(setup.pool.images)) and not isinstance(setup.victim.network, AnsweredNetwork)
 
 
 def learn(
@@ -178,11 +202,16 @@ def learn(
             best(state, loss)
         progress(state.epoch / recipe.epochs)
 
-    options: dict[str, Any] = {"params": setup.start, "on_epoch": told, "loss": supervised_by(answers)}
+    begun = setup.start
+    if learner.start is not None:
+        begun = learner.start.start(jax.random.fold_in(at.model_key, 1), network, setup.image_shape)
+    options: dict[str, Any] = {"params": begun, "on_epoch": told, "loss": supervised_by(answers)}
     if learner.loss is not None:
+        options["loss"] = learner.loss
+    if learner.reads_unlabelled:
         most = recipe.epochs * len(targets.images)
-        others = unqueried(jax.random.fold_in(at.attack_key, 3), setup.pool.images, targets.images, most=most)
-        options |= {"loss": learner.loss, "unlabelled": others}
+        others = unqueried(jax.random.fold_in(at.attack_key, 3), pool_of(setup, attacker), targets.images, most=most)
+        options["unlabelled"] = others
     pairs = at.model_key, network, images[held:], answers[held:], recipe
     if best is not None:
         fit(*pairs, **options)
@@ -234,7 +263,7 @@ def write(
     seconds: Mapping[str, float], started: float,
 ) -> None:  # fmt: skip
     """Judge a stolen model, and write the record."""
-    result = judge(setup, at, stolen, network, params)
+    result = judge(setup, at, stolen, network, params, adapted=run.attacker.learner.adapted)
     timings = {"queries_s": stolen.seconds, **seconds, "total_s": time.perf_counter() - started}
     records.write(folder, kind=KIND, config=run.config(setup), result=result, timings=timings)
 
@@ -247,7 +276,8 @@ def _deployed(setup: Setup, entry: Entry, seed: int = 0) -> Deployed:
 
 def _queried(setup: Setup, run: Run, progress: Progress) -> Stolen:
     """The responses to the queries of a run; attackers that query alike share them."""
-    how = repr(describe([run.attacker.strategy, run.attacker.copies, run.attacker.accounts, run.attacker.probes]))
+    attacker = run.attacker
+    how = repr(describe([attacker.strategy, attacker.copies, attacker.accounts, attacker.probes, attacker.reshape]))
     key = (id(setup), id(run.entry), run.seed, how)
     if key not in _RECENT:
         _RECENT.clear()

@@ -39,6 +39,7 @@ class Setup:
         outliers: images of another distribution that the defender owns.
         start: parameters that the attacker starts from; fresh ones by default.
         probe: images of another pool, that attackers may spend a few queries on.
+        own: labelled images of the attackers' own, for those that have some.
         note: what else a record should tell, as JSON values.
         kept: folder of the networks that defenses train for themselves.
     """
@@ -55,6 +56,7 @@ class Setup:
     probe: Images | None = None
     note: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
+    own: Images | None = None
 
     @functools.cached_property
     def classes(self) -> int:
@@ -91,6 +93,8 @@ class Setup:
             how["start"] = describe(jax.tree.leaves(self.start))
         if self.probe is not None:
             how["probe"] = self.probe.identity
+        if self.own is not None:
+            how["own"] = self.own.identity
         return {**how, "pool": self.pool.identity, "test": self.test.identity, "budget": self.budget, **self.note}
 
 

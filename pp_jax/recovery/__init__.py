@@ -1,6 +1,8 @@
 """Recovery: attackers who know that a defense is there turn perturbed responses into better targets."""
 
+from pp_jax.recovery.candidates import CANDIDATES, Candidate
 from pp_jax.recovery.ddae import DDAE, PUBLISHED, DDAEImagined, DDAEPlus, ddae, ddae_plus, shadow_posteriors
+from pp_jax.recovery.inference import DefenseInference, Inferred, infer_defense, likely_partners
 from pp_jax.recovery.inversion import (
     Inversion,
     KnownWeightsInversion,
@@ -12,33 +14,40 @@ from pp_jax.recovery.inversion import (
 from pp_jax.recovery.knowledge import Knowledge
 from pp_jax.recovery.neighbours import Neighbours, fit_between, infer_readings, pairs_from_queries
 from pp_jax.recovery.partial_bayes import PartialBayes, partial_bayes
-from pp_jax.recovery.selecting import AgreementFilter, AsGiven, ClassBalanced, HardLabel, MostConfident
+from pp_jax.recovery.selecting import AgreementFilter, AsGiven, ClassBalanced, HardLabel, MostConfident, NoResponses
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.recovery.simple import nudge, smoothing, top1
 
 __all__ = [
+    "CANDIDATES",
     "DDAE",
     "PUBLISHED",
     "AgreementFilter",
     "AsGiven",
+    "Candidate",
     "ClassBalanced",
     "DDAEImagined",
     "DDAEPlus",
+    "DefenseInference",
     "HardLabel",
+    "Inferred",
     "Inversion",
     "Knowledge",
     "KnownWeightsInversion",
     "MostConfident",
     "Neighbours",
+    "NoResponses",
     "PairRelabelling",
     "PartialBayes",
     "SelfTraining",
     "ddae",
     "ddae_plus",
     "fit_between",
+    "infer_defense",
     "infer_readings",
     "invert_known_mad",
     "invert_mad",
+    "likely_partners",
     "nudge",
     "pairs_from_queries",
     "partial_bayes",

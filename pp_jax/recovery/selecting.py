@@ -29,6 +29,21 @@ class AsGiven:
 
 
 @dataclasses.dataclass(frozen=True)
+class NoResponses:
+    """Look at no response: what an attacker has without a theft, where it has images of its own."""
+
+    def applies_to(self, defense: Any) -> bool:
+        """To every defense."""
+        del defense
+        return True
+
+    def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
+        """Return an empty transfer set."""
+        del key, knowledge
+        return TransferSet(transfer.images[:0], transfer.answers[:0])
+
+
+@dataclasses.dataclass(frozen=True)
 class HardLabel:
     """Train on the class argmax_k ỹ_k (the lower index on ties): undoes whatever keeps the top class."""
 

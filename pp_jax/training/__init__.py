@@ -1,5 +1,6 @@
 """Training: one loop over epochs with an exchangeable loss, for a victim on its labels and an attacker on responses."""
 
+from pp_jax.training.adapting import t3a
 from pp_jax.training.contracts import Loss, Trainable, WrappingLoss
 from pp_jax.training.contrastive import Contrastive
 from pp_jax.training.erasing import SelfDistillation
@@ -11,6 +12,7 @@ from pp_jax.training.recipe import Recipe
 from pp_jax.training.resuming import fit_resumably
 from pp_jax.training.semi_supervised import FirstClasses, MixMatch, Rotations
 from pp_jax.training.step import make_step
+from pp_jax.training.tempered import Tempered
 from pp_jax.training.validation import Best
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Sets",
     "SoftCrossEntropy",
     "State",
+    "Tempered",
     "Trainable",
     "WrappingLoss",
     "bytes_each",
@@ -37,4 +40,5 @@ __all__ = [
     "outlier_exposure",
     "soft_cross_entropy",
     "start",
+    "t3a",
 ]

@@ -75,6 +75,13 @@ class WrappingLoss(Protocol):
         """Return the network that is trained in place of `network`, and predicts the same classes."""
 
 
+@runtime_checkable
+class LabelledLoss(Protocol):
+    """A loss that says whether it looks at unlabelled images; others are taken to learn from them."""
+
+    reads_unlabelled: bool
+
+
 def check_trainable(network: Any) -> None:
     """Refuse a network that lacks a part of the contract.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pp_jax.data.reshaping import as_mnist
+from pp_jax.data.reshaping import Centred, as_mnist
 
 
 def box(image):
@@ -52,3 +52,22 @@ def test_a_shape_at_the_border_stays_within_the_image():
 def test_images_of_another_form_are_refused(images):
     with pytest.raises(ValueError, match=r"images must be \(N, H, W, 1\) uint8, not"):
         as_mnist(images)
+
+
+def test_a_share_of_any_frame_is_filled_and_floats_stay_floats():
+    image = np.zeros((1, 14, 14, 1), np.uint8)
+    image[0, 2:4, 3:11] = 255
+    found = Centred()(image)
+    assert max(box(found[0])) == 10  # of 14, as 20 of 28
+    assert max(box(Centred(1.0)(image)[0])) == 14
+    floats = Centred()((image / 255).astype(np.float32))
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(255 * floats, found, atol=1e-3)
+    np.testing.assert_array_equal(Centred()(np.repeat(image, 2, axis=1)).shape, (1, 28, 14, 1))
+
+
+def test_images_of_several_channels_are_not_centred():
+    assert Centred().applies_to(np.zeros((2, 8, 8, 1)))
+    assert not Centred().applies_to(np.zeros((2, 8, 8, 3)))
+    with pytest.raises(ValueError, match="share is 0"):
+        Centred(0)

@@ -9,7 +9,7 @@ import pp_jax
 import smallworld as small
 from pp_jax import defenses
 from pp_jax.evaluation import STANDARD, Attacker, Entry, Images, attackers, check_budget, runs
-from pp_jax.recovery import DDAEPlus, PartialBayes
+from pp_jax.recovery import CANDIDATES, DDAEPlus, DefenseInference, PartialBayes
 
 KNOWN = {"Rounding": {"decimals": 1}, "TopK": {"k": 2}, "RandomNoise": {"radius": 3.0}, "DCP": {"beta": 0.5},
          "BDPL": {"zone": 0.5, "epsilon": 0.1}, "HighConfidence": {"cutoff": 0.1}, "ReverseSigmoid": {},
@@ -85,7 +85,8 @@ def test_a_budget_is_checked_against_what_the_strategy_can_ask():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_defense_meets_every_attacker(name, tmp_path):
-    few = {"partial Bayes": PartialBayes(2000), "D-DAE+": DDAEPlus(512, 1)}
+    inference = DefenseInference(CANDIDATES[:2], sets=4, size=32)
+    few = {"partial Bayes": PartialBayes(2000), "D-DAE+": DDAEPlus(512, 1), "defense inference": inference}
     members = [dataclasses.replace(one, recovery=few.get(one.name, one.recovery)) for one in STANDARD]
     parameters = dict(KNOWN.get(name, {}))
     exposed = parameters.pop("exposed", None)
@@ -95,7 +96,8 @@ def test_every_defense_meets_every_attacker(name, tmp_path):
         recipe=small.RECIPE, outliers=small.stripes(3, 64)[0], runs_folder=tmp_path,
     )  # fmt: skip
     row = report.rows[1]
-    assert {"plain", "hard label", "class-balanced", "smoothing", "self-training", "S4L"} <= set(row.attacks)
+    always = {"plain", "hard label", "class-balanced", "smoothing", "self-training", "S4L", "defense inference"}
+    assert always | {"plain, pool reshaped", "temperature 100"} <= set(row.attacks)
     assert all(0 <= np.mean(values) <= 100 for values in row.attacks.values())
     assert ("neighbours" in row.attacks) == (name == "KeyedSwap")
     assert ("inversion" in row.attacks) == (name in ("MAD", "GRAD2"))
