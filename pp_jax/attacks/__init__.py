@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pp_jax.attacks import structural
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
 from pp_jax.attacks.augment import SignedGradient, TargetedPGD
 from pp_jax.attacks.driver import collect
@@ -35,6 +36,7 @@ __all__ = [
     "jb_topk",
     "jbda",
     "online",
+    "structural",
 ]
 
 

@@ -63,7 +63,7 @@ class Questions:
         """The API's responses, the very first one by itself."""
         images = np.asarray(rows, self._dtype).reshape(-1, 1, 1, self._features)
         parts = [images[:1], images[1:]] if self._ledger.queries == 0 else [images]
-        answers = []
+        answers: list[np.ndarray] = []
         for part in parts:
             if len(part) or not answers:
                 answers.append(self._ledger(part))

@@ -1,7 +1,6 @@
 """Networks with one hidden layer from their posteriors: a system of equations that is solved by optimisation."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 
 from pp_jax._checks import check_count, check_random_key
 from pp_jax.attacks.structural.asking import asking
-from pp_jax.attacks.structural.least_squares import levenberg_marquardt
+from pp_jax.attacks.structural.least_squares import Equations, levenberg_marquardt
 from pp_jax.attacks.structural.linear import checked_pairs, log_probs, with_ones
 from pp_jax.serving.blackbox import API
 
@@ -211,28 +210,37 @@ def check_identifiable(queries: int, features: int, hidden: int, classes: int) -
         )
 
 
-def _equations(
-    activation: Activation, design: np.ndarray, ratios: np.ndarray, hidden: int
-) -> Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None]]:
-    """Residuals of the log-ratio equations, and their Jacobian where it is asked for."""
-    count, width = design.shape
-    outputs = ratios.shape[1]
+def _equations(activation: Activation, design: np.ndarray, ratios: np.ndarray, hidden: int) -> Equations:
+    """Residuals of the log-ratio equations; JᵀJ and Jᵀr where they are asked for, without J, which is large."""
+    width, outputs = design.shape[1], ratios.shape[1]
 
-    def equations(theta: np.ndarray, wants_jacobian: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def equations(theta: np.ndarray, wants_normal: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         first, second = _parts(theta, hidden, width)
         inner, slope = _apply(activation, design @ first.T)
         inner = with_ones(inner)
-        residual = (inner @ second.T - ratios).ravel()
-        if not wants_jacobian:
-            return residual, None
-        jacobian = np.zeros((count, outputs, theta.size))
-        # ∂z_k/∂W₁[j] = W₂[k, j] s′(a_j) x
+        residual = inner @ second.T - ratios
+        if not wants_normal:
+            return residual.ravel(), None, None
+        # ∂z_k/∂W₁[j] = W₂[k, j] s′(a_j) x, so that blocks of JᵀJ are weighted second moments of x.
         pull = slope[:, None, :] * second[None, :, :-1]
-        jacobian[:, :, : hidden * width] = (pull[..., None] * design[:, None, None, :]).reshape(count, outputs, -1)
+        both = np.einsum("nkj,nkl->njl", pull, pull)
+        split = hidden * width
+        normal = np.zeros((theta.size, theta.size))
+        for unit in range(hidden):
+            mine = slice(unit * width, (unit + 1) * width)
+            rest = slice(unit * width, split)
+            weighted = both[:, unit, unit:, None] * design[:, None, :]
+            normal[mine, rest] = design.T @ weighted.reshape(len(design), -1)
+            normal[rest, mine] = normal[mine, rest].T
         for output in range(outputs):
-            place = hidden * width + output * (hidden + 1)
-            jacobian[:, output, place : place + hidden + 1] = inner
-        return residual, jacobian.reshape(count * outputs, -1)
+            place = slice(split + output * (hidden + 1), split + (output + 1) * (hidden + 1))
+            weighted = (pull[:, output, :, None] * design[:, None, :]).reshape(len(design), -1)
+            normal[:split, place] = weighted.T @ inner
+            normal[place, :split] = normal[:split, place].T
+            normal[place, place] = inner.T @ inner
+        through = np.einsum("nk,nkj->nj", residual, pull)
+        gradient = np.concatenate([(through.T @ design).ravel(), (residual.T @ inner).ravel()])
+        return residual.ravel(), normal, gradient
 
     return equations
 

@@ -55,8 +55,8 @@ def learn_tree(
         by importance-weighted active learning, from sampled queries. The bisection is this library's.
     """
     check_random_key(key)
-    for name, value, low in (("samples", samples, 2), ("pairs", pairs, 1)):
-        check_count(name, value, low=low)
+    check_count("samples", samples, low=2)
+    check_count("pairs", pairs, low=1)
     check_range("precision", precision, low=0, high=0.5)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     with asking(api, features, budget=budget, posteriors=False, so_far=so_far, dtype=np.float32) as questions:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-Equations = Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None]]
-"""Residuals (m,) at parameters (p,), and their Jacobian (m, p) where the flag is set."""
+Equations = Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]
+"""Residuals r (m,) at parameters (p,); where the flag is set also JᵀJ, (p, p), and Jᵀr, (p,), of their Jacobian J."""
 
 
 def levenberg_marquardt(
@@ -17,7 +17,7 @@ def levenberg_marquardt(
     that does not.
 
     Args:
-        equations: residuals and Jacobian.
+        equations: residuals and normal equations.
         start: θ, (p,).
         steps: that help or do not, at most.
         damping: the first μ.
@@ -26,11 +26,11 @@ def levenberg_marquardt(
         θ and ‖r(θ)‖².
     """
     theta = start
-    residual, jacobian = equations(theta, True)
+    residual, normal, slope = equations(theta, True)
     loss, growth = float(residual @ residual), 2.0
-    assert jacobian is not None
-    normal, slope = jacobian.T @ jacobian, jacobian.T @ residual
     for _ in range(steps):
+        assert normal is not None
+        assert slope is not None
         diagonal = np.maximum(np.diag(normal), 1e-12 * np.diag(normal).max(initial=1e-300))
         try:
             move = np.linalg.solve(normal + np.diag(damping * diagonal), -slope)
@@ -38,7 +38,7 @@ def levenberg_marquardt(
             damping, growth = damping * growth, 2 * growth
             continue
         trial = theta + move
-        residual, _ = equations(trial, False)
+        residual, _, _ = equations(trial, False)
         found = float(residual @ residual)
         if not found < loss:
             if damping > 1e12 or np.linalg.norm(move) <= 1e-15 * np.linalg.norm(theta):
@@ -50,7 +50,5 @@ def levenberg_marquardt(
         if stalled or loss == 0:
             break
         damping, growth = max(damping / 3, 1e-15), 2.0
-        residual, jacobian = equations(theta, True)
-        assert jacobian is not None
-        normal, slope = jacobian.T @ jacobian, jacobian.T @ residual
+        residual, normal, slope = equations(theta, True)
     return theta, loss

@@ -74,4 +74,6 @@ def is_resolved(below: np.ndarray, above: np.ndarray, precision: float) -> np.nd
 
 def border(below: np.ndarray, above: np.ndarray, precision: float) -> np.ndarray:
     """Where the threshold is put between a number to its left and one to its right: x ≤ threshold is left."""
-    return np.where(np.nextafter(below, np.float32(np.inf)) >= above, below, middle(below, above)) if precision else below
+    return (
+        np.where(np.nextafter(below, np.float32(np.inf)) >= above, below, middle(below, above)) if precision else below
+    )

@@ -154,8 +154,8 @@ def check_rank(rows: np.ndarray) -> None:
     rank = int(np.linalg.matrix_rank(with_ones(rows)))
     if rank < needed:
         raise ValueError(
-            f"the features of {count} queries have rank {rank}, of {needed} with the bias: must be in general position; "
-            "query more, leave out features that are constant or repeat others, or write minimum_norm=True"
+            f"the features of {count} queries have rank {rank}, of {needed} with the bias: must be of full rank; "
+            "query more, leave out features that repeat others, or write minimum_norm=True"
         )
 
 

@@ -1,7 +1,5 @@
 """Path finding: a decision tree from the confidence values that tell its leaves apart."""
 
-from typing import Any
-
 import jax
 import numpy as np
 
