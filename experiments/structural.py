@@ -331,9 +331,9 @@ class Grey:
     @functools.cached_property
     def clean(self) -> Any:
         """The victim's posteriors of the images that judge."""
-        from pp_jax import training
+        from pp_jax import metrics
 
-        return training.predict(self.victim.network, self.victim.params, self.test[0])
+        return metrics.predict(self.victim.network, self.victim.params, self.test[0])
 
 
 def encoder(network: Any, params: Any) -> Callable[[Any], Any]:
@@ -377,7 +377,8 @@ def defended(config: Config, key: Any) -> Any:
     headings = ("defense", "mean L1", "defender %", "LS agrees %", "LS accuracy %", "fit agrees %", "fit accuracy %")
     queries = min(2 * grey.width, len(grey.pool))
     note = (
-        f"Head of {config.victim.model} on {config.victim.dataset}, d = {grey.width}, {queries} in-distribution queries; agreement with the clean victim and accuracy on other images. LS: least squares on "
+        f"Head of {config.victim.model} on {config.victim.dataset}, d = {grey.width}, {queries} in-distribution "
+        "queries; agreement with the clean victim and accuracy on other images. LS: least squares on "
         f"log-ratios; fit: maximum likelihood. {machine()}"
     )
     return Table("What defenses do to the attack on the head", headings, lines, note)

@@ -4,9 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
-from pp_jax._checks import check_count
+from pp_jax._checks import check_count, check_random_key
 from pp_jax.attacks.spending import Ledger, keeping
 from pp_jax.serving.blackbox import API
 from pp_jax.types import TransferSet
@@ -19,6 +20,16 @@ class LabelAPI(Protocol):
     @property
     def labels_only(self) -> bool:
         """Whether responses are class indices, (B,), and never posteriors."""
+
+
+def generator(key: jax.Array) -> np.random.Generator:
+    """Return NumPy's random numbers of a key: shapes that change from query to query compile nothing.
+
+    Raises:
+        ValueError: for what is no key.
+    """
+    check_random_key(key)
+    return np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
 
 
 class Questions:

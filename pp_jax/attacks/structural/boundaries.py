@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax._checks import check_count, check_random_key, check_range
-from pp_jax.attacks.structural.asking import Questions, asking
+from pp_jax._checks import check_count, check_range
+from pp_jax.attacks.structural.asking import Questions, asking, generator
 from pp_jax.attacks.structural.equations import StolenLinear
 from pp_jax.attacks.structural.linear import Linear, with_ones
 from pp_jax.serving.blackbox import API
@@ -58,7 +58,7 @@ def learn_linear(
         extraction", USENIX Security 2020 (query synthesis for half-spaces); the bisection is that of Lowd, Meek,
         "Adversarial learning", KDD 2005. The null vector for K classes is this library's.
     """
-    check_random_key(key)
+    rng = generator(key)
     check_count("features", features, low=1)
     check_count("classes", classes, low=2)
     check_range("precision", precision, low=0, high=0.5, open_low=True)
@@ -72,7 +72,6 @@ def learn_linear(
             f"{budget} does not hold; write budget={2 * least}, or a precision of fewer digits"
         )
     with asking(api, features, budget=budget, posteriors=False, so_far=so_far) as questions:
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
         points, labels = _seeds(questions, rng, features, classes)
         equations = np.zeros((0, unknown))
         rank, idle = 0, 0

@@ -1,12 +1,12 @@
 """Equation solving: logistic and softmax regression from as many queries as a class has parameters."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from pp_jax._checks import check_count, check_random_key
-from pp_jax.attacks.structural.asking import asking
+from pp_jax._checks import check_count
+from pp_jax.attacks.structural.asking import asking, generator
 from pp_jax.attacks.structural.linear import Linear, solve_softmax
 from pp_jax.serving.blackbox import API
 
@@ -49,7 +49,6 @@ def solve_linear(key: jax.Array, api: API, *, features: int, budget: int | None 
     Source: Tramèr, Zhang, Juels, Reiter, Ristenpart, "Stealing machine learning models via prediction APIs", USENIX
         Security 2016, section 4.1 and table 4.
     """
-    check_random_key(key)
     check_count("features", features, low=1)
     budget = features + 1 if budget is None else budget
     check_count("the query budget", budget, low=1)
@@ -58,14 +57,14 @@ def solve_linear(key: jax.Array, api: API, *, features: int, budget: int | None 
             f"{budget} queries do not determine {features + 1} parameters a class: must be at least d + 1; "
             f"write budget={features + 1}"
         )
-    rows = queries(key, features, budget)
+    rows = queries(generator(key), features, budget)
     with asking(api, features, budget=budget, posteriors=True) as questions:
         answers = questions.posteriors(rows)
         return StolenLinear(solve_softmax(rows, answers), questions.spent)
 
 
-def queries(key: jax.Array, features: int, count: int) -> np.ndarray:
+def queries(rng: np.random.Generator, features: int, count: int) -> np.ndarray:
     """The first d + 1 queries, centre and axes, and uniform ones behind them, (count, d)."""
     centre = np.full((1, features), 0.5)
-    more: Any = jax.random.uniform(key, (max(0, count - features - 1), features))
-    return np.concatenate([centre, centre + 0.5 * np.eye(features), np.asarray(more, np.float64)])[:count]
+    more = rng.random((max(0, count - features - 1), features))
+    return np.concatenate([centre, centre + 0.5 * np.eye(features), more])[:count]

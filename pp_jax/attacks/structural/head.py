@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from pp_jax._checks import as_pixels, check_count, check_random_key
+from pp_jax._checks import as_pixels, check_count
 from pp_jax.attacks.spending import Ledger, keeping
+from pp_jax.attacks.structural.asking import generator
 from pp_jax.attacks.structural.equations import StolenLinear
 from pp_jax.attacks.structural.linear import check_rank, fit_softmax, solve_softmax
 from pp_jax.serving.blackbox import API
@@ -49,9 +50,8 @@ def steal_head(
 
     Source: Zanella-Béguelin, Tople, Paverd, Köpf, "Grey-box extraction of natural language models", ICML 2021.
     """
-    check_random_key(key)
     pool = as_pixels(pool, "pool")
-    order = np.asarray(jax.random.permutation(key, len(pool)))
+    order = generator(key).permutation(len(pool))
     width = np.shape(encode(pool[:1]))[-1]
     budget = 2 * width if budget is None else budget
     check_count("the query budget", budget, low=1)

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
-from pp_jax._checks import check_count, check_random_key
-from pp_jax.attacks.structural.asking import asking
+from pp_jax._checks import check_count
+from pp_jax.attacks.structural.asking import asking, generator
 from pp_jax.attacks.structural.least_squares import Equations, levenberg_marquardt
 from pp_jax.attacks.structural.linear import checked_pairs, log_probs, with_ones
 from pp_jax.serving.blackbox import API
@@ -96,21 +96,19 @@ def solve_hidden_layer(
     Source: Tramèr, Zhang, Juels, Reiter, Ristenpart, "Stealing machine learning models via prediction APIs", USENIX
         Security 2016, section 4.1.3 and table 4.
     """
-    check_random_key(key)
+    rng = generator(key)
     for name, value in (("features", features), ("hidden", hidden), ("classes", classes)):
         check_count(name, value, low=2 if name == "classes" else 1)
     check_count("the query budget", budget, low=1)
     _check_activation(activation)
     check_identifiable(budget, features, hidden, classes)
-    query_key, fit_key = jax.random.split(key)
-    rows: Any = jax.random.uniform(query_key, (budget, features))
-    rows = np.asarray(rows, np.float64)
+    rows = rng.random((budget, features))
     with asking(api, features, budget=budget, posteriors=True) as questions:
         answers = questions.posteriors(rows)
         if answers.shape[1] != classes:
             raise ValueError(f"the API responds with {answers.shape[1]} classes: write classes={answers.shape[1]}")
         model = fit_hidden_layer(
-            fit_key,
+            jax.random.fold_in(key, 1),
             rows,
             answers,
             hidden=hidden,
@@ -158,7 +156,7 @@ def fit_hidden_layer(
     Raises:
         ValueError: for fewer equations than parameters, responses with zeros, an unknown activation.
     """
-    check_random_key(key)
+    rng = generator(key)
     check_count("restarts", restarts, low=1)
     _check_activation(activation)
     rows, probs = checked_pairs(features, answers)
@@ -173,9 +171,8 @@ def fit_hidden_layer(
     equations = _equations(activation, design[~held], ratios[~held], hidden)
     others = _equations(activation, design[held], ratios[held], hidden)
     best: tuple[float, np.ndarray] | None = None
-    for start_key in jax.random.split(key, restarts):
-        first: Any = jax.random.normal(start_key, (hidden, design.shape[1]))
-        first = np.asarray(first, np.float64) / np.sqrt(rows.var(axis=0).sum() + 1e-12)
+    for _ in range(restarts):
+        first = rng.normal(size=(hidden, design.shape[1])) / np.sqrt(rows.var(axis=0).sum() + 1e-12)
         first[:, -1] = -first[:, :-1] @ rows.mean(axis=0) + 0.5 * first[:, -1]
         inner = with_ones(_apply(activation, design[~held] @ first.T)[0])
         second = np.linalg.lstsq(inner, ratios[~held], rcond=1e-6)[0].T

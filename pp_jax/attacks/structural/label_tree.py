@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from pp_jax._checks import check_count, check_random_key, check_range
-from pp_jax.attacks.structural.asking import Questions, asking
+from pp_jax._checks import check_count, check_range
+from pp_jax.attacks.structural.asking import Questions, asking, generator
 from pp_jax.attacks.structural.leaves import Leaves, StolenTree, border, is_resolved, middle
 from pp_jax.serving.blackbox import API
 from pp_jax.types import TransferSet
@@ -54,11 +54,10 @@ def learn_tree(
         active learning and model extraction", USENIX Security 2020 (trees, labels, chosen queries); they extract trees
         by importance-weighted active learning, from sampled queries. The bisection is this library's.
     """
-    check_random_key(key)
+    rng = generator(key)
     check_count("samples", samples, low=2)
     check_count("pairs", pairs, low=1)
     check_range("precision", precision, low=0, high=0.5)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     with asking(api, features, budget=budget, posteriors=False, so_far=so_far, dtype=np.float32) as questions:
         whole = np.full(features, -np.inf), np.full(features, np.inf)
         waiting = [(*whole, np.zeros((0, features), np.float32), np.zeros(0, int))]

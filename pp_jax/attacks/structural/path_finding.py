@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from pp_jax._checks import check_random_key, check_range
-from pp_jax.attacks.structural.asking import Questions, asking
+from pp_jax._checks import check_range
+from pp_jax.attacks.structural.asking import Questions, asking, generator
 from pp_jax.attacks.structural.leaves import Leaves, StolenTree, border, is_resolved, middle
 from pp_jax.serving.blackbox import API
 from pp_jax.types import TransferSet
@@ -57,10 +57,10 @@ def find_paths(
     Source: Tramèr, Zhang, Juels, Reiter, Ristenpart, "Stealing machine learning models via prediction APIs", USENIX
         Security 2016, section 4.2, algorithm 1.
     """
-    check_random_key(key)
+    rng = generator(key)
     check_range("precision", precision, low=0, high=0.5)
     with asking(api, features, budget=budget, posteriors=True, so_far=so_far, dtype=np.float32) as questions:
-        start = np.asarray(jax.random.uniform(key, (features,)), np.float32)
+        start = rng.random(features, np.float32)
         waiting = [(start, questions.posteriors(start[None])[0])]
         boxes: dict[bytes, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         while waiting:

@@ -27,7 +27,7 @@ class ScikitAPI:
     def __init__(self, model: Any, *, labels_only: bool = False, low: Any = 0.0, high: Any = 1.0) -> None:
         base, exceptions, validation = _sklearn()
         name = name_of(model)
-        if isinstance(model, type) or not base.is_classifier(model):
+        if not isinstance(model, base.BaseEstimator) or not base.is_classifier(model):
             raise ValueError(f"the victim must be a fitted classifier of scikit-learn, which {name} is not")
         try:
             validation.check_is_fitted(model)
