@@ -96,8 +96,6 @@ def test_bad_parameters_are_refused_before_anything_is_asked(options, message):
 
 def test_another_number_of_classes_and_zeros_are_named():
     with pytest.raises(QueriesFailed, match=r"responds with 3 classes: write classes=3"):
-        solve_hidden_layer(
-            jax.random.key(0), ScikitAPI(victim("tanh")), features=4, hidden=3, classes=2, budget=100
-        )
+        solve_hidden_layer(jax.random.key(0), ScikitAPI(victim("tanh")), features=4, hidden=3, classes=2, budget=100)
     with pytest.raises(ValueError, match=r"\d+ of 150 responses hold a zero"):
         fit_hidden_layer(jax.random.key(0), ROWS, np.eye(3)[LABELS], hidden=3)
