@@ -83,14 +83,19 @@ def find_paths(
 def _box(
     questions: Questions, point: np.ndarray, answer: np.ndarray, precision: float
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """The borders of the leaf of a point, (d,) each, and points beyond them with their responses."""
+    """The borders of the leaf of a point, (d,) each, and points beyond them with their responses.
+
+    Features that are not given (NaN) have no borders.
+    """
     count = len(point)
     low, high = np.full(count, -np.inf), np.full(count, np.inf)
     # A side of the leaf: which feature, how far the leaf is known to reach, and where it is known to have ended.
     feature = np.repeat(np.arange(count), 2)
     outer = np.tile(np.array([0, 1], np.float32), count)
     inner = point[feature]
-    open_ = inner != outer
+    open_ = (inner != outer) & ~np.isnan(inner)
+    if not open_.any():
+        return low, high, []
     feature, inner, outer = feature[open_], inner[open_], outer[open_]
     beyond = _moved(point, feature, outer)
     answers = questions.posteriors(beyond)
@@ -120,11 +125,12 @@ def find_paths_top_down(
     """Steal a decision tree top-down, by incomplete queries: NaN stands for a feature that is not given.
 
     A query without the feature that a node asks for stops there, and is answered with that node's confidence. So at
-    each node one query a feature says which one it splits on, and bisection along that feature finds every node that
-    values of it lead to.
+    each node one query a feature says which one it splits on, and leads to a child. A node that splits on none is a
+    leaf: its borders, along the features that are given, are found as in `find_paths`, and what lies beyond them leads
+    to the other nodes.
 
-    Queries: at most d a node, and log₂(1/precision) a threshold. Guarantees as `find_paths`, where all nodes have
-    distinct responses; a node whose child has the same response is taken for a leaf, and nothing shows it.
+    Queries: at most d a node, two a feature that a leaf depends on, and log₂(1/precision) a border. Guarantees as
+    `find_paths`, where all nodes have distinct responses; a node whose child has the same response is taken for a leaf, and nothing shows it.
 
     Args:
         api: images (B, 1, 1, d) in [0, 1] or NaN in, posteriors (B, K) out: `TreeAPI(model, incomplete=True)`.
@@ -148,48 +154,30 @@ def find_paths_top_down(
     check_range("precision", precision, low=0, high=0.5)
     with asking(api, features, budget=budget, posteriors=True, so_far=so_far, dtype=np.float32) as questions:
         nothing = np.full(features, np.nan, np.float32)
-        whole = np.full(features, -np.inf), np.full(features, np.inf)
-        waiting = [(nothing, *whole, questions.posteriors(nothing[None])[0])]
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        waiting = [(nothing, questions.posteriors(nothing[None])[0])]
+        boxes: dict[bytes, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        seen: set[bytes] = set()
         while waiting:
-            given, low, high, answer = waiting.pop()
+            given, answer = waiting.pop()
+            if answer.tobytes() in seen:
+                continue
+            seen.add(answer.tobytes())
             free = np.flatnonzero(np.isnan(given))
             probes = _moved(given, free, np.full(len(free), 0.5, np.float32))
-            moved = (questions.posteriors(probes) != answer).any(axis=1) if len(free) else np.zeros(0, bool)
-            if not moved.any():
-                found.append((low, high, answer))
+            answers = questions.posteriors(probes) if len(free) else np.zeros((0, len(answer)))
+            splits = np.flatnonzero((answers != answer).any(axis=1))
+            if len(splits) > 1:
+                raise ValueError(f"a node splits on {len(splits)} features: the API answers no incomplete queries")
+            if len(splits):
+                waiting.append((probes[splits[0]], answers[splits[0]]))
                 continue
-            if moved.sum() > 1:
-                raise ValueError(f"a node splits on {int(moved.sum())} features: the API answers no incomplete queries")
-            (split,) = free[moved]
-            for lower, upper, inside, child in _intervals(questions, given, split, precision):
-                box_low, box_high = low.copy(), high.copy()
-                box_low[split], box_high[split] = lower, upper
-                waiting.append((_moved(given, np.array([split]), inside[None])[0], box_low, box_high, child))
-        leaves = Leaves(*(np.stack(each) for each in zip(*found, strict=True)))
+            low, high, beyond = _box(questions, given, answer, precision)
+            boxes[answer.tobytes()] = low, high, answer
+            waiting += beyond
+        leaves = Leaves(*(np.stack(each) for each in zip(*boxes.values(), strict=True)))
         if not precision and abs(leaves.volume() - 1) > _WHOLE:
             raise ValueError(_shared(f"the boxes fill {leaves.volume():.4g} of the cube"))
         return StolenTree(leaves, questions.spent)
-
-
-def _intervals(
-    questions: Questions, given: np.ndarray, feature: int, precision: float
-) -> list[tuple[float, float, np.ndarray, np.ndarray]]:
-    """The intervals of one feature that lead to different nodes: borders, a number inside, and the response."""
-    points = np.array([0, 1], np.float32)
-    answers = questions.posteriors(_moved(given, np.array([feature, feature]), points))
-    while True:
-        differ = (answers[1:] != answers[:-1]).any(axis=1)
-        going = np.flatnonzero(differ & ~is_resolved(points[:-1], points[1:], precision))
-        if not len(going):
-            break
-        half = middle(points[going], points[going + 1])
-        more = questions.posteriors(_moved(given, np.full(len(going), feature), half))
-        points, answers = np.insert(points, going + 1, half), np.insert(answers, going + 1, more, axis=0)
-    cuts = np.flatnonzero(differ)
-    borders = [-np.inf, *border(points[cuts], points[cuts + 1], precision), np.inf]
-    inside = [*cuts, len(points) - 1]
-    return [(borders[i], borders[i + 1], points[at], answers[at]) for i, at in enumerate(inside)]
 
 
 def _moved(point: np.ndarray, feature: np.ndarray, values: np.ndarray) -> np.ndarray:

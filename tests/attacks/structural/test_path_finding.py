@@ -47,7 +47,7 @@ def found_boxes(leaves):
     return sorted(map(tuple, np.c_[leaves.low, leaves.high].tolist()))
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.integers(1, 6), st.integers(2, 14), st.integers(0, 3))
 def test_bottom_up_finds_every_leaf_to_the_last_bit_of_its_thresholds(features, leaves, seed):
     model = grown(features, leaves, seed=seed)
@@ -60,7 +60,7 @@ def test_bottom_up_finds_every_leaf_to_the_last_bit_of_its_thresholds(features, 
     np.testing.assert_array_equal(stolen.model(rows), api(rows[:, None, None]))
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(st.integers(1, 6), st.integers(2, 14), st.integers(0, 3))
 def test_top_down_finds_every_leaf_to_the_last_bit_of_its_thresholds(features, leaves, seed):
     model = grown(features, leaves, seed=seed)
@@ -85,7 +85,7 @@ def test_every_query_is_counted_and_within_the_stated_number():
     asked.clear()
     api = TreeAPI(model, incomplete=True)
     stolen = find_paths_top_down(counted, features=5, budget=100_000)
-    assert stolen.queries == sum(asked) <= 23 * 5 + 11 * 32 + 1
+    assert stolen.queries == sum(asked) <= 23 * 5 + 12 * 2 * 5 + 30 * sides + 1
 
 
 def test_a_coarser_precision_costs_less_and_is_off_by_no_more():
@@ -132,9 +132,9 @@ def test_complete_queries_alone_do_not_do_for_the_top_down_approach():
         find_paths_top_down(TreeAPI(grown(3, 4)), features=3, budget=1000)
 
     def any_answer(images):
-        return np.random.default_rng(0).dirichlet(np.ones(3), len(images))
+        return np.linspace(0.1, 0.5, len(images))[:, None] * np.array([1, -1]) + np.array([0, 1])
 
-    with pytest.raises(QueriesFailed, match=r"a node splits on 3 features: the API answers no incomplete queries"):
+    with pytest.raises(QueriesFailed, match=r"a node splits on 2 features: the API answers no incomplete queries"):
         find_paths_top_down(any_answer, features=3, budget=1000)
 
 
