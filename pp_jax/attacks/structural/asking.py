@@ -118,6 +118,7 @@ def asking(
         QueriesFailed: for what goes wrong later, the end of the budget included.
     """
     check_count("features", features, low=1)
+    check_count("the query budget", budget, low=1)
     if posteriors and isinstance(api, LabelAPI) and api.labels_only:
         raise ValueError(_LABELS)
     ledger = Ledger(api, budget, np.zeros((1, 1, features), dtype), so_far, None)

@@ -63,9 +63,11 @@ def steal_head(
         check_rank(features)
     ledger = Ledger(api, budget, images[0], None, None)
     with keeping(ledger, None, resumable=False):
-        answers = np.concatenate([ledger(part) for part in (images[:1], images[1:]) if len(part)])
+        answers = ledger(images[:1])
         if answers.ndim != 2:
             raise ValueError("the API responds with class indices, but this attack needs posteriors, (B, K)")
+        if budget > 1:
+            answers = np.concatenate([answers, ledger(images[1:])])
         if fit:
             return StolenLinear(fit_softmax(features, answers), ledger.queries)
         return StolenLinear(solve_softmax(features, answers, minimum_norm=minimum_norm), ledger.queries)

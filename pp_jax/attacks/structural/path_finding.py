@@ -130,7 +130,8 @@ def find_paths_top_down(
     to the other nodes.
 
     Queries: at most d a node, two a feature that a leaf depends on, and log₂(1/precision) a border. Guarantees as
-    `find_paths`, where all nodes have distinct responses; a node whose child has the same response is taken for a leaf, and nothing shows it.
+    `find_paths`, where all nodes have distinct responses; a node whose child has the same response is taken for a
+    leaf, and nothing shows it.
 
     Args:
         api: images (B, 1, 1, d) in [0, 1] or NaN in, posteriors (B, K) out: `TreeAPI(model, incomplete=True)`.

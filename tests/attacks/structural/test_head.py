@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import smallworld
-from pp_jax import MAD, BlackBox, Rounding, Top1, chain, metrics, oracle, solvers
+from pp_jax import MAD, BlackBox, Rounding, Top1, chain, gram, metrics, oracle, solvers
 from pp_jax.attacks import QueriesFailed
 from pp_jax.attacks.structural import steal_head
 
@@ -30,6 +30,7 @@ def clean():
     return metrics.predict(victim.network, victim.params, smallworld.test_images().images)
 
 
+@functools.cache
 def stolen(defense=None, **options):
     """What the attack gets from the victim behind a defense."""
     victim = smallworld.victim()
@@ -61,17 +62,12 @@ def test_the_least_number_of_queries_is_one_more_than_features():
 def test_rounding_and_a_small_ball_break_it():
     """Why one perturbs: least squares on logarithms has no defense against noise, a fit has some."""
     victim = smallworld.victim()
-    ball = MAD(
-        victim.network,
-        victim.network.init(jax.random.key(2), (8, 8, 1)),
-        0.5,
-        solver=solvers.LineSearch(oracle.random_vertex),
-    )
+    towards = solvers.LineSearch(oracle.random_vertex)
+    ball = MAD(victim.network, victim.params, 0.5, solver=towards, gram=gram.identity)
     plain = off(stolen())[0]
-    for defense in (Rounding(1), ball):
-        assert off(stolen(defense))[0] > 100 * plain
-    fits = {defense: off(stolen(defense, fit=True))[1] for defense in (Rounding(1),)}
-    assert fits[Rounding(1)] >= off(stolen(Rounding(1)))[1]
+    assert off(stolen(Rounding(1)))[0] > 100 * plain
+    assert off(stolen.__wrapped__(ball))[0] > 100 * plain
+    assert off(stolen(Rounding(1), fit=True))[1] >= off(stolen(Rounding(1)))[1]
 
 
 def test_what_cannot_be_solved_is_refused_before_anything_is_asked():
