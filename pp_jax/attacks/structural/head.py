@@ -22,7 +22,7 @@ def steal_head(
     *,
     budget: int | None = None,
     minimum_norm: bool = False,
-    fit: bool = False,
+    fit_steps: int = 0,
 ) -> StolenLinear:
     """Steal the last layer of a victim whose other layers are public, from images that anybody would ask about.
 
@@ -38,8 +38,8 @@ def steal_head(
         budget: queries; 2d by default.
         minimum_norm: where the encoder has features that are constant on the pool or repeat others, take the shortest
             of the heads that fit.
-        fit: maximum likelihood (`fit_softmax`) in place of least squares (`solve_softmax`): for an attacker who knows
-            that responses are perturbed.
+        fit_steps: above 0, maximum likelihood (`fit_softmax`) in so many steps in place of least squares
+            (`solve_softmax`): for an attacker who knows that responses are perturbed.
 
     Returns:
         The head, `model.posteriors(encode(images))`, and the number of queries.
@@ -55,11 +55,12 @@ def steal_head(
     width = np.shape(encode(pool[:1]))[-1]
     budget = 2 * width if budget is None else budget
     check_count("the query budget", budget, low=1)
+    check_count("fit_steps", fit_steps, low=0)
     if budget > len(pool):
         raise ValueError(f"the pool must hold an image a query, {budget}, not {len(pool)}; write budget={len(pool)}")
     images = np.asarray(pool)[order[:budget]]
     features = np.asarray(encode(images), np.float64)
-    if not (minimum_norm or fit):
+    if not (minimum_norm or fit_steps):
         check_rank(features)
     ledger = Ledger(api, budget, images[0], None, None)
     with keeping(ledger, None, resumable=False):
@@ -68,6 +69,6 @@ def steal_head(
             raise ValueError("the API responds with class indices, but this attack needs posteriors, (B, K)")
         if budget > 1:
             answers = np.concatenate([answers, ledger(images[1:])])
-        if fit:
-            return StolenLinear(fit_softmax(features, answers), ledger.queries)
+        if fit_steps:
+            return StolenLinear(fit_softmax(features, answers, steps=fit_steps), ledger.queries)
         return StolenLinear(solve_softmax(features, answers, minimum_norm=minimum_norm), ledger.queries)

@@ -67,7 +67,7 @@ def test_rounding_and_a_small_ball_break_it():
     plain = off(stolen())[0]
     assert off(stolen(Rounding(1)))[0] > 100 * plain
     assert off(stolen.__wrapped__(ball))[0] > 100 * plain
-    assert off(stolen(Rounding(1), fit=True))[1] >= off(stolen(Rounding(1)))[1]
+    assert off(stolen(Rounding(1), fit_steps=200))[1] >= off(stolen(Rounding(1)))[1]
 
 
 def test_what_cannot_be_solved_is_refused_before_anything_is_asked():
@@ -85,4 +85,4 @@ def test_what_cannot_be_solved_is_refused_before_anything_is_asked():
 def test_labels_end_the_attack_after_one_query():
     with pytest.raises(QueriesFailed, match=r"class indices, but this attack needs posteriors.*1 of 32 queries"):
         steal_head(KEY, lambda images: np.zeros(len(images), int), encoder(), POOL, minimum_norm=True)
-    assert off(stolen(Top1(), fit=True))[1] > 0.3
+    assert off(stolen(Top1(), fit_steps=200))[1] > 0.3
