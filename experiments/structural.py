@@ -1,7 +1,7 @@
 """Structural attacks: parameters, partitions, heads and hyper-parameters, by equations and not by training.
 
-    python -m experiments.structural                                # about 15 minutes on 2 CPU cores
-    python -m experiments.structural --only linear trees            # a minute
+    python -m experiments.structural                                # about 5 minutes on 2 CPU cores
+    python -m experiments.structural --only linear trees            # half a minute
 
 Victims of scikit-learn on the data that it ships (`pip install 'pp-jax[detection]'`), and the head of a LeNet on MNIST.
 Two tables: what each attack costs and how exact it is, beside what was published; and what defenses do to the attack on
