@@ -88,7 +88,7 @@ def generated(features: int) -> tuple[Any, Any]:
     import numpy as np
     from sklearn.datasets import make_classification
 
-    informative = max(2, features * 3 // 10)
+    informative = max(4, features * 3 // 10)
     rows, labels = make_classification(
         4000, features, n_informative=informative, n_classes=5, random_state=0, class_sep=2.0
     )
