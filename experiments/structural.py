@@ -200,7 +200,7 @@ def labels_alone(config: Config, key: Any) -> Iterable[Row]:
         model = LogisticRegression(max_iter=5000).fit(rows, labels)
         api = structural.ScikitAPI(model, labels_only=True)
         stolen = structural.learn_linear(key, api, features=width, classes=classes, budget=1_000_000)
-        agreement, _ = judged(lambda x, model=stolen.model: model.logits(x).argmax(axis=1), model.predict, rows)
+        agreement, _ = judged(functools.partial(_labels, stolen.model), model.predict, rows)
         kind = "half-space" if classes == 2 else f"linear, K = {classes}"
         error = f"{1 - agreement[1]:.1%} of labels"
         published = "order d log(1/precision) for half-spaces"
@@ -257,6 +257,11 @@ def _relative(victim: str, queries: int, errors: list[float]) -> Row:
     """The worst of three hyper-parameters."""
     error = f"{max(errors):.0e} of λ, worst of {len(errors)}"
     return Row("hyper-parameter", victim, queries, error, None, "“accurately”, from the weights")
+
+
+def _labels(model: Any, rows: Any) -> Any:
+    """The classes of a linear model."""
+    return model.logits(rows).argmax(axis=1)
 
 
 def _asked(api: Any, rows: Any) -> Any:
