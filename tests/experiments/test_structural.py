@@ -24,7 +24,7 @@ def test_linear_models_and_trees_lose_every_label(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_a_network_and_the_head_have_their_rows(data_dir, tmp_path):
-    options = {"network_queries": (300,), "network_features": 5, "network_hidden": 2, "network_steps": 40}
+    options = {"network_queries": (300,), "network_features": 7, "network_hidden": 2, "network_steps": 40}
     config = small(structural.Config, data_dir, tmp_path, only=("network", "head"), pool_size=60, **options)
     network, head = structural.run(config).rows
     assert (network[2], head[2]) == ("300", "60")

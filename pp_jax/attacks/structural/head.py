@@ -28,7 +28,8 @@ def steal_head(
 
     log y_i − log y_K = (w_i − w_K)·h(x) + b_i − b_K is linear in the features h(x), which the attacker computes itself:
     d + 1 queries determine the head, 2d (the published number) determine it well. The queries are images of the pool in
-    random order; a detector of unusual queries has nothing to see. What is left as a defense is to perturb.
+    random order; a detector of unusual queries has nothing to see. What is left as a defense is to perturb:
+    rounding ends the least squares, though not a fit (docs/results/structural.md).
 
     Args:
         key: draws the queries from the pool.

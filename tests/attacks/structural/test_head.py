@@ -59,6 +59,7 @@ def test_the_least_number_of_queries_is_one_more_than_features():
     assert off(found)[0] < 0.01
 
 
+@pytest.mark.slow
 def test_rounding_and_a_small_ball_break_it():
     """Why one perturbs: least squares on logarithms has no defense against noise, a fit has some."""
     victim = smallworld.victim()

@@ -30,7 +30,10 @@ def victim(activation, hidden=3):
         return network.fit(ROWS, LABELS)
 
 
-@pytest.mark.parametrize(("activation", "share"), [("tanh", 2), ("logistic", 2), ("relu", 8)])
+@pytest.mark.parametrize(
+    ("activation", "share"),
+    [("tanh", 2), pytest.param("logistic", 2, marks=pytest.mark.slow), pytest.param("relu", 8, marks=pytest.mark.slow)],
+)
 def test_a_few_times_as_many_queries_as_unknowns_give_the_network_to_1e_6(activation, share):
     """A kink of relu that lies between the queries is not seen: it takes more of them."""
     model = victim(activation)

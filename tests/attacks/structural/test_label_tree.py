@@ -34,6 +34,7 @@ def test_labels_alone_give_the_tree(victim):
     assert {(f, np.float32(stolen.model.low[leaf, f])) for leaf, f in finite} <= nearby
 
 
+@pytest.mark.slow
 def test_more_samples_leave_less_undiscovered(victim):
     rows = np.random.default_rng(1).random((5000, 4)).astype(np.float32)
     missed, queries = [], []
