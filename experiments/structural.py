@@ -6,8 +6,8 @@
 Victims of scikit-learn on the data that it ships (`pip install 'pp-jax[detection]'`), and the head of a LeNet on MNIST.
 Two tables: what each attack costs and how exact it is, beside what was published; and what defenses do to the attack on
 the head. Expected: linear models exact to 1e-6 by d + 1 queries, trees with no wrong response, hyper-parameters within
-1 %, the head with all labels, 57 % of them under MAD (docs/results/structural.md). Writes `structural.md` and `structural_head.md`
-into `runs/structural`.
+1 %, the head with all labels, 57 % of them under MAD (docs/results/structural.md). Writes `structural.md` and
+`structural_head.md` into `runs/structural`.
 """
 
 import dataclasses
