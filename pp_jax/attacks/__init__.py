@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from pp_jax.attacks import structural
 from pp_jax.attacks.acquisition import DFAL, DFALKCenter, Entropy, KCenter, Known, RareClasses
 from pp_jax.attacks.active import ActiveThief, army_of_thieves, swift_thief
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
@@ -71,6 +72,7 @@ __all__ = [
     "maze",
     "online",
     "steal",
+    "structural",
     "swift_thief",
 ]
 
