@@ -8,7 +8,10 @@ import jax
 import numpy as np
 
 from pp_jax._checks import check_count, check_random_key
-from pp_jax.serving.blackbox import BudgetExhausted, Metered
+from pp_jax.serving.blackbox import Metered
+
+# The largest batch that an API is given.
+_BATCH = 1024
 
 
 class Line(NamedTuple):
@@ -130,15 +133,24 @@ class Questions:
         return self._meter.spent
 
     def __call__(self, flat: np.ndarray) -> Any:
-        """The responses to (B, d).
+        """The responses to (B, d), an array, or a tuple of them where the API responds one.
+
+        The API is called with batches of 1, 2, 4, … inputs, so that one which compiles for a size does so seldom.
 
         Raises:
             ValueError: where the budget has ended.
         """
-        try:
-            return self._meter(self._box.inside(flat).reshape(len(flat), *self._box.shape))
-        except BudgetExhausted as error:
-            raise ValueError(f"the budget of {self._meter.budget} queries has ended, {self.progress}") from error
+        if len(flat) > self._meter.left:
+            raise ValueError(f"the budget of {self._meter.budget} queries has ended, {self.progress}")
+        inputs = self._box.inside(flat).reshape(len(flat), *self._box.shape)
+        parts, first = [], 0
+        while first < len(inputs):
+            size = min(_BATCH, 1 << ((len(inputs) - first).bit_length() - 1))
+            parts.append(self._meter(inputs[first : first + size]))
+            first += size
+        if isinstance(parts[0], tuple):
+            return tuple(np.concatenate([np.asarray(one) for one in each]) for each in zip(*parts, strict=True))
+        return np.concatenate([np.asarray(part) for part in parts])
 
 
 def generator(key: jax.Array) -> np.random.Generator:

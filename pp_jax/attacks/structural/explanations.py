@@ -150,7 +150,7 @@ class _Search:
         """
         before = len(self.units.offsets)
         ends = self.see(line.at(np.array([0.0, line.length])), np.array([0.0, line.length]))
-        left, right, known = ends[:1], ends[1:], self.units
+        left, right = ends[:1], ends[1:]
         found: list[tuple[np.ndarray, float]] = []
         while len(left.places):
             change = right.gradients - left.gradients
@@ -174,7 +174,6 @@ class _Search:
                 raise ValueError(
                     "the input gradients are not constant in pieces: must be exact, of a network of ReLU units"
                 )
-        del known
         for jump, place in found:
             self._add(line, jump, place)
         if self.refused > 3 and self.refused > len(self.units.offsets):

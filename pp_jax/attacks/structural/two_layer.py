@@ -104,8 +104,9 @@ def assembled(units: Units, slope: np.ndarray, constant: np.ndarray, *, toleranc
     """The network of units and an affine rest S x + s.
 
     A unit with the active side σ_i = ±1 contributes ½ σ_i v_i n_iᵀ to S: K·d equations for the m sides, solved by least
-    squares. What is left of S, of rank r, comes from units that are active everywhere, or from sides that too few
-    equations leave open; it takes 2r units more, relu(u·x) − relu(−u·x).
+    squares, or where they are fewer than the sides by a linear programme, min ‖σ‖_∞, whose solution is the only one of
+    ±1 if there are more than about m/2 of them (Mangasarian, Recht 2011). What is left of S, of rank r, comes from
+    units that are active everywhere, or from sides that remain open; it takes 2r units more, relu(u·x) − relu(−u·x).
 
     Args:
         units: m of them.
@@ -117,15 +118,11 @@ def assembled(units: Units, slope: np.ndarray, constant: np.ndarray, *, toleranc
         The network, and how many of its units stand for the affine rest: 0 where all parameters are identified.
     """
     parts = 0.5 * units.jumps[:, :, None] * units.normals[:, None, :]
-    sides = np.zeros(0)
-    if len(parts):
-        sides = np.linalg.lstsq(parts.reshape(len(parts), -1).T, slope.ravel(), rcond=None)[0]
-    decided = np.abs(np.abs(sides) - 1) < _SIGN_SLACK
-    sides = np.where(sides < 0, -1.0, 1.0)
+    sides, decided = _sides(parts.reshape(len(parts), -1).T, slope.ravel())
     rest = slope - np.tensordot(sides, parts, axes=1)
     constant = constant - 0.5 * (sides * units.offsets) @ units.jumps
     largest = max(float(np.abs(slope).max(initial=0)), float(np.abs(parts).max(initial=0)), 1e-300)
-    if decided.all() and float(np.abs(rest).max(initial=0)) <= tolerance * largest:
+    if decided and float(np.abs(rest).max(initial=0)) <= tolerance * largest:
         rest = np.zeros_like(slope)
     left, sizes, right = np.linalg.svd(rest, full_matrices=False)
     rank = int((sizes > tolerance * largest).sum())
@@ -137,6 +134,37 @@ def assembled(units: Units, slope: np.ndarray, constant: np.ndarray, *, toleranc
         constant,
     )
     return network, 2 * rank
+
+
+def _sides(parts: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, bool]:
+    """σ of parts (E, m) and slope (E,), each ±1, and whether the equations decide all of them."""
+    if not parts.size:
+        return np.ones(parts.shape[1]), True
+    found, _, rank, _ = np.linalg.lstsq(parts, slope, rcond=1e-9)
+    if rank < parts.shape[1]:
+        found = _least_largest(parts, slope, found)
+    return np.where(found < 0, -1.0, 1.0), bool(np.all(np.abs(np.abs(found) - 1) < _SIGN_SLACK))
+
+
+def _least_largest(parts: np.ndarray, slope: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """σ with parts σ = slope whose largest |σ_i| is least."""
+    from scipy.optimize import linprog
+
+    left, sizes, right = np.linalg.svd(parts, full_matrices=False)
+    kept = sizes > 1e-9 * sizes[0]
+    equations = np.hstack([right[kept], np.zeros((kept.sum(), 1))])
+    values = (left.T @ slope)[kept] / sizes[kept]
+    each, one = np.eye(parts.shape[1]), np.ones((parts.shape[1], 1))
+    bounds = np.vstack([np.hstack([each, -one]), np.hstack([-each, -one])])
+    found = linprog(
+        np.append(np.zeros(parts.shape[1]), 1.0),
+        A_ub=bounds,
+        b_ub=np.zeros(len(bounds)),
+        A_eq=equations,
+        b_eq=values,
+        bounds=(None, None),
+    )
+    return found.x[:-1] if found.success else otherwise
 
 
 def apart(found: TwoLayer, true: TwoLayer, *, posteriors: bool = False) -> float:
