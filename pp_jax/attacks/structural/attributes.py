@@ -40,8 +40,8 @@ class _Heads(Trainable):
         *hidden, last = params["params"]
         x = images
         for layer in hidden:
-            x = jax.nn.relu(x @ layer["kernel"] + layer["bias"])
-        return x @ last["kernel"] + last["bias"], params
+            x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None])
+        return x @ last["kernel"] + last["bias"][None], params
 
     def groups(self, logits: jax.Array) -> list[jax.Array]:
         return jnp.split(logits, np.cumsum(self.values)[:-1].tolist(), axis=-1)

@@ -95,14 +95,14 @@ class Masked(Trainable):
         scale = 255 if images.dtype == jnp.uint8 else 1
         x = images.reshape(len(images), -1).astype(jnp.float32) / scale
         for number, layer in enumerate(hidden):
-            z = x @ layer["kernel"] + layer["bias"]
+            z = x @ layer["kernel"] + layer["bias"][None]
             kinds = jnp.stack([jax.nn.relu(z), jax.nn.leaky_relu(z, 0.25), jax.nn.elu(z), jnp.tanh(z)])
-            new = jnp.tensordot(choice["activation"], kinds, axes=1) * (jnp.arange(WIDTH) < choice["hidden units"])
+            new = jnp.tensordot(choice["activation"], kinds, axes=1) * (jnp.arange(WIDTH) < choice["hidden units"])[None]
             if key is not None:
                 kept = jax.random.uniform(jax.random.fold_in(key, number), new.shape) >= choice["dropout"]
                 new = new * kept / (1 - choice["dropout"])
             x = new if number == 0 else jnp.where(number < choice["hidden layers"], new, x)
-        return x @ last["kernel"] + last["bias"]
+        return x @ last["kernel"] + last["bias"][None]
 
     def __call__(self, params: Params, image: jax.Array) -> jax.Array:
         """Logits (K,) of one image."""
