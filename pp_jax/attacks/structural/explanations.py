@@ -209,9 +209,7 @@ class _Search:
         return (found if error <= 100 * self.zero[0] else None), flat[int(off.argmax())]
 
 
-def _meeting(
-    left: _Seen, right: _Seen, change: np.ndarray, direction: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _meeting(left: _Seen, right: _Seen, change: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the tangents of both ends meet, and whether that is between them; the middle where it is not."""
     width = right.places - left.places
     missing = right.values - left.values - (left.gradients @ direction) * width[:, None]

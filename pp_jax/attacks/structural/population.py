@@ -97,7 +97,9 @@ class Masked(Trainable):
         for number, layer in enumerate(hidden):
             z = x @ layer["kernel"] + layer["bias"][None]
             kinds = jnp.stack([jax.nn.relu(z), jax.nn.leaky_relu(z, 0.25), jax.nn.elu(z), jnp.tanh(z)])
-            new = jnp.tensordot(choice["activation"], kinds, axes=1) * (jnp.arange(WIDTH) < choice["hidden units"])[None]
+            new = (
+                jnp.tensordot(choice["activation"], kinds, axes=1) * (jnp.arange(WIDTH) < choice["hidden units"])[None]
+            )
             if key is not None:
                 kept = jax.random.uniform(jax.random.fold_in(key, number), new.shape) >= choice["dropout"]
                 new = new * kept / (1 - choice["dropout"])
@@ -141,7 +143,9 @@ def own_rule(learning_rate: Any) -> optax.GradientTransformation:
     def update(gradients: Any, states: Any, params: Any = None) -> Any:
         pairs = [rule.update(gradients["layers"], state) for rule, state in zip(rules, states, strict=True)]
         weights = params["choice"]["optimiser"]
-        steps = jax.tree.map(lambda *each: sum(w * s for w, s in zip(weights, each, strict=True)), *(p[0] for p in pairs))
+        steps = jax.tree.map(
+            lambda *each: sum(w * s for w, s in zip(weights, each, strict=True)), *(p[0] for p in pairs)
+        )
         still = jax.tree.map(jnp.zeros_like, gradients["choice"])
         return {"choice": still, "layers": steps}, tuple(state for _, state in pairs)
 

@@ -1,6 +1,6 @@
 """Two-layer ReLU networks as an attacker finds them: kinks of known position, and an affine rest.
 
-    f(x) = V relu(A x + b) + c = Σ_i ½ v_i |a_i·x + b_i| + S x + s        as relu(z) = ½ (z + |z|)
+f(x) = V relu(A x + b) + c = Σ_i ½ v_i |a_i·x + b_i| + S x + s        as relu(z) = ½ (z + |z|)
 """
 
 from collections.abc import Mapping
@@ -84,9 +84,7 @@ class Units(NamedTuple):
 
     def added(self, normal: np.ndarray, offset: float, jump: np.ndarray) -> "Units":
         """With one more."""
-        return Units(
-            np.vstack([self.normals, normal]), np.append(self.offsets, offset), np.vstack([self.jumps, jump])
-        )
+        return Units(np.vstack([self.normals, normal]), np.append(self.offsets, offset), np.vstack([self.jumps, jump]))
 
 
 def factored(jump: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
@@ -118,7 +116,7 @@ def assembled(units: Units, slope: np.ndarray, constant: np.ndarray, *, toleranc
         The network, and how many of its units stand for the affine rest: 0 where all parameters are identified.
     """
     parts = 0.5 * units.jumps[:, :, None] * units.normals[:, None, :]
-    sides, decided = _sides(parts.reshape(len(parts), -1).T, slope.ravel())
+    sides, decided = _sides(parts.reshape(len(parts), slope.size).T, slope.ravel())
     rest = slope - np.tensordot(sides, parts, axes=1)
     constant = constant - 0.5 * (sides * units.offsets) @ units.jumps
     largest = max(float(np.abs(slope).max(initial=0)), float(np.abs(parts).max(initial=0)), 1e-300)

@@ -20,7 +20,9 @@ FAST = training.Recipe(20, 16, 1e-2, rule=optax.adam)
 def chosen(**values):
     """Indices of values by name, the first ones for the others."""
     names = {name.replace(" ", "_"): name for name in ATTRIBUTES}
-    return {name: jnp.asarray(ATTRIBUTES[name].index(values[key]) if key in values else 0) for key, name in names.items()}
+    return {
+        name: jnp.asarray(ATTRIBUTES[name].index(values[key]) if key in values else 0) for key, name in names.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,9 @@ def test_queries_grow_as_h_log_h_and_not_with_the_dimension():
     spent = {}
     for inputs in (20, 200):
         for hidden in (4, 16, 64):
-            spent[inputs, hidden] = reconstruct(KEY, explanations(network(1, inputs, hidden, 3)), (inputs,), budget=5000)
+            spent[inputs, hidden] = reconstruct(
+                KEY, explanations(network(1, inputs, hidden, 3)), (inputs,), budget=5000
+            )
     for (_, hidden), found in spent.items():
         assert found.queries <= 5 * hidden * np.log2(hidden) + 40
     for hidden in (4, 16, 64):

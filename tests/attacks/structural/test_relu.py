@@ -53,6 +53,13 @@ def test_units_that_never_change_sides_are_part_of_the_affine_rest():
     assert np.abs(softmax(found.network(fresh)) - softmax(true(fresh))).max() <= 1e-6
 
 
+def test_a_victim_without_units_is_an_affine_map():
+    slope, fresh = np.random.default_rng(0).normal(size=(3, 5)), FRESH.uniform(size=(100, 5))
+    found = extract(KEY, API(lambda x: x @ slope.T), (5,), budget=2000, logits=True)
+    assert (found.units, found.extra) == (0, 6)
+    np.testing.assert_allclose(found.network(fresh), fresh @ slope.T, atol=1e-7)
+
+
 def test_a_black_box_is_stolen_into_a_network_of_the_library():
     model = models.mlp(3, hidden=(5,))
     params = model.init(jax.random.key(3), (2, 3, 1))
@@ -72,7 +79,10 @@ def test_parameters_are_compared_up_to_order_scale_and_what_softmax_ignores():
     true, rng = network(7, 4, 6, 3), np.random.default_rng(0)
     order, scale = rng.permutation(6), rng.uniform(0.1, 10, 6)
     same = TwoLayer(
-        (true.weights * scale[:, None])[order], (true.offsets * scale)[order], (true.output / scale)[:, order], true.bias
+        (true.weights * scale[:, None])[order],
+        (true.offsets * scale)[order],
+        (true.output / scale)[:, order],
+        true.bias,
     )
     shifted = same._replace(output=same.output + rng.normal(size=6), bias=same.bias + 1)
     assert apart(same, true) <= 1e-12
@@ -118,7 +128,7 @@ def test_a_defense_that_rounds_or_hides_stops_it_at_the_first_queries(defense):
     model = models.mlp(3, hidden=(5,))
     with jax.enable_x64(True):
         api = BlackBox(model, model.init(jax.random.key(3), (2, 3, 1)), defense).api()
-        with pytest.raises(ValueError, match="zeros|not piecewise linear|do not change"):
+        with pytest.raises(ValueError, match=r"zeros|not piecewise linear|do not change"):
             extract(KEY, api, (2, 3, 1), budget=5000)
 
 

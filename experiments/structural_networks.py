@@ -1,0 +1,234 @@
+"""What an API gives away of a network itself: its parameters from responses or gradients, and how it was trained.
+
+    python -m experiments.structural_networks                        # MNIST, about 10 minutes on 2 CPU cores
+
+Three attacks. Two-layer ReLU networks of some sizes are trained and extracted from their float64 posteriors, and
+reconstructed from their input gradients; random networks of fewer inputs as well. Then 600 small perceptrons with
+random attributes are trained as one program on images of half the size, and a classifier learns to tell their
+attributes from 100 posteriors (kennen-o), of networks that it has not seen, under some defenses; kennen-i needs one
+label. An attacker either has the defense for its own networks too, or knows of none. Expected on MNIST: maximum error
+of the extracted log-posteriors below 1e-6 (docs/results/structural_networks.md). Writes `parameters.md` and
+`attributes.md` into `runs/structural_networks`.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import tyro
+
+from experiments import common
+from pp_jax._command import command
+
+# Inputs, hidden units and classes of the random networks.
+RANDOM = ((10, 16, 10), (10, 64, 10), (50, 64, 10))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Networks and how they are attacked."""
+
+    dataset: str = "mnist"
+    """Whose images the networks are trained on, a name of `python -m pp_jax.data list`."""
+    hidden: tuple[int, ...] = (16, 32)
+    """Hidden units of the two-layer networks."""
+    epochs: int = 3
+    """Of their training."""
+    budget: int = 200_000
+    """Queries that an extraction may spend."""
+    networks: int = 600
+    """How many networks attributes are learned from; a quarter of them is kept for the test."""
+    steps: int = 200
+    """Of their training."""
+    queries: int = 100
+    """How many images each is asked about."""
+    decimals: int = 2
+    """Of the posteriors behind rounding."""
+    epsilon: float = 0.5
+    """Budget of MAD, with an untrained surrogate."""
+    seed: int = 0
+    """Of everything."""
+    runs: common.UserPath = Path("runs")
+    """Folder of all results."""
+    data_dir: common.UserPath | None = None
+    """Folder of prepared data; $TFDS_DATA_DIR or TFDS's own by default."""
+    folder: str = "structural_networks"
+    """Where below `runs` the tables go."""
+
+    def images(self, split: str) -> Any:
+        """A split of the data."""
+        return common.images(self.dataset, split, self.data_dir)
+
+
+def parameters(config: Config) -> Iterator[list[str]]:
+    """A row for each network and each way to its parameters."""
+    import jax
+    import numpy as np
+
+    from pp_jax import BlackBox, models, training
+    from pp_jax.attacks import structural
+
+    train, test = config.images("train"), config.images("test")
+    classes, shape = len(test.class_names), test.images.shape[1:]
+    fresh = np.asarray(test.images, np.float64).reshape(len(test.images), -1) / 255
+    for hidden in config.hidden:
+        network = models.mlp(classes, hidden=(hidden,))
+        recipe = training.Recipe(config.epochs)
+        params = training.fit(jax.random.key(config.seed), network, train.images, train.labels, recipe)
+        true, name = structural.of_mlp(params), f"{config.dataset}, {fresh.shape[1]}-{hidden}-{classes}"
+        key = jax.random.key(config.seed)
+        with jax.enable_x64(True):
+            yield _row(
+                f"{name}, posteriors",
+                true,
+                fresh,
+                lambda key=key, network=network, params=params: structural.extract(
+                    key, BlackBox(network, params).api(), shape, budget=config.budget
+                ),
+                posteriors=True,
+            )
+            explain = structural.explainer(network, params)
+            yield _row(
+                f"{name}, gradients",
+                true,
+                fresh,
+                lambda key=key, explain=explain: structural.reconstruct(key, explain, shape, budget=config.budget),
+            )
+    rng = np.random.default_rng(config.seed)
+    for inputs, hidden, outputs in RANDOM:
+        weights = rng.normal(size=(hidden, inputs))
+        offsets = -(weights * rng.uniform(0.2, 0.8, weights.shape)).sum(1)
+        true = structural.TwoLayer(weights, offsets, rng.normal(size=(outputs, hidden)), rng.normal(size=outputs))
+        yield _row(
+            f"random, {inputs}-{hidden}-{outputs}, logits",
+            true,
+            rng.uniform(size=(10_000, inputs)),
+            lambda true=true, inputs=inputs: structural.extract(
+                jax.random.key(config.seed), true, (inputs,), budget=config.budget, logits=True
+            ),
+        )
+
+
+def _row(name: str, true: Any, fresh: Any, attack: Callable[[], Any], *, posteriors: bool = False) -> list[str]:
+    """What an attack on a network comes to."""
+    import numpy as np
+
+    from pp_jax.attacks import structural
+
+    started = time.process_time()
+    found = attack()
+    seconds = time.process_time() - started
+    ours, theirs = found.network(fresh), true(fresh)
+    agree = 100 * float(np.mean(ours.argmax(1) == theirs.argmax(1)))
+    if posteriors:
+        ours, theirs = (outputs - outputs.mean(1, keepdims=True) for outputs in (ours, theirs))
+    kept = structural.switching(true, 0, 1)
+    visible = structural.TwoLayer(true.weights[kept], true.offsets[kept], true.output[:, kept], true.bias)
+    apart = structural.apart(found.network, visible, posteriors=posteriors) if not found.extra else float("nan")
+    error = float(np.abs(ours - theirs).max())
+    numbers = (f"{found.units} of {len(true.weights)}", str(found.queries), f"{error:.1e}", f"{apart:.1e}")
+    return [name, *numbers, f"{agree:.2f}", f"{seconds:.0f}"]
+
+
+def attributes(config: Config) -> list[list[str]]:
+    """A row for each attribute: chance, kennen-i, and kennen-o under each defense, with and without knowing of it."""
+    import jax
+    import numpy as np
+
+    from pp_jax import MAD, Rounding, Top1, models, perturb
+    from pp_jax.attacks import structural
+
+    train, test = config.images("train"), config.images("test")
+    small, labels, asked = halved(train.images), train.labels, halved(test.images[: config.queries])
+    keys = jax.random.split(jax.random.key(config.seed), 4)
+    many = structural.population(
+        keys[0], small, labels, config.networks, classes=len(test.class_names), steps=config.steps
+    )
+    known = config.networks * 3 // 4
+    own, new = many.some(slice(known)), many.some(slice(known, None))
+    clean = many.posteriors(asked)
+    right: dict[str, list[float]] = {name: [] for name in own.attributes}
+
+    def judge(found: Any) -> None:
+        for name, values in found.items():
+            right[name].append(float(np.mean(values == new.attributes[name])))
+
+    plain = structural.kennen_o(keys[1], clean[:known], own.attributes)
+    judge(plain(clean[known:]))
+    surrogate = models.mlp(len(test.class_names), hidden=(32,))
+    weights = surrogate.init(keys[2], small.shape[1:])
+    for defense in (Rounding(config.decimals), Top1(), MAD(surrogate, weights, config.epsilon)):
+        flat = perturb(defense, clean.reshape(-1, clean.shape[-1]), np.tile(asked, (len(clean), 1, 1, 1)))
+        behind = np.asarray(flat).reshape(clean.shape)
+        judge(plain(behind[known:]))
+        judge(structural.kennen_o(keys[1], behind[:known], own.attributes)(behind[known:]))
+    rows = []
+    for name, shares in right.items():
+        crafted = structural.kennen_i(keys[2], own, name, asked[:8])
+        label = new.posteriors(crafted.image[None])[:, 0].argmax(-1)
+        by_input = float(np.mean(crafted(label) == new.attributes[name]))
+        chance = np.bincount(new.attributes[name]).max() / len(label)
+        pairs = [f"{100 * a:.0f} / {100 * b:.0f}" for a, b in zip(shares[1::2], shares[2::2], strict=True)]
+        rows.append([name, *(f"{100 * share:.0f}" for share in (chance, shares[0])), *pairs, f"{100 * by_input:.0f}"])
+    return rows
+
+
+def halved(images: Any) -> Any:
+    """Images of half the size, the mean of each 2 × 2 pixels, as float32 in [0, 1]."""
+    import numpy as np
+
+    count, height, width, channels = np.shape(images)
+    scale = 255 if images.dtype == np.uint8 else 1
+    even = np.asarray(images[:, : height // 2 * 2, : width // 2 * 2], np.float32) / scale
+    return even.reshape(count, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def run(config: Config) -> tuple[Any, Any]:
+    """Both tables."""
+    from pp_jax import records
+    from pp_jax.results.tables import Table, provenance
+
+    note = provenance([SimpleNamespace(environment=records.environment())])
+    found = Table(
+        "Two-layer ReLU networks, stolen",
+        (
+            "network, what the API responds",
+            "units",
+            "queries",
+            "output error",
+            "parameter error",
+            "labels alike %",
+            "processor s",
+        ),
+        list(parameters(config)),
+        "Errors are maxima: of centred log-posteriors, or logits, at the test images (random networks: random inputs), and "
+        f"of parameters up to order and scale of the units. {note}",
+    )
+    behind = (f"rounding, {config.decimals} decimals", "top-1", f"MAD, ε = {config.epsilon:g}")
+    headings = ("attribute, accuracy %", "chance", "kennen-o", *behind, "kennen-i")
+    told = Table(
+        f"Attributes of {config.networks - config.networks * 3 // 4} new networks, {config.dataset}",
+        headings,
+        attributes(config),
+        f"Behind a defense: for an attacker who knows of none / who has it before its own networks. {note}",
+    )
+    return found, told
+
+
+@command()
+def main() -> None:
+    """Command line."""
+    config = tyro.cli(Config, description=__doc__)
+    with common.errors():
+        tables = run(config)
+    for table, name in zip(tables, ("parameters", "attributes"), strict=True):
+        path: Path = table.write(config.runs / config.folder / f"{name}.md")
+        table.print()
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
