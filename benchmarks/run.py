@@ -32,6 +32,7 @@ Name = Literal[
     "streams",
     "modelguard",
     "detectors",
+    "population",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 # Benchmarks that are not the function `rows` of the script of their name.

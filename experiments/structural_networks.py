@@ -12,11 +12,13 @@ of the extracted log-posteriors below 1e-6 (docs/results/structural_networks.md)
 """
 
 import dataclasses
+import functools
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -33,7 +35,9 @@ class Config:
 
     dataset: str = "mnist"
     """Whose images the networks are trained on, a name of `python -m pp_jax.data list`."""
-    hidden: tuple[int, ...] = (16, 32)
+    parts: tuple[Literal["parameters", "attributes"], ...] = ("parameters", "attributes")
+    """Which tables."""
+    hidden: tuple[int, ...] = (32,)
     """Hidden units of the two-layer networks."""
     epochs: int = 3
     """Of their training."""
@@ -43,8 +47,10 @@ class Config:
     """How many networks attributes are learned from; a quarter of them is kept for the test."""
     steps: int = 200
     """Of their training."""
+    train_size: int = 20_000
+    """Of how many images."""
     queries: int = 100
-    """How many images each is asked about."""
+    """How many test images each is asked about, the last ones of the first 1100."""
     decimals: int = 2
     """Of the posteriors behind rounding."""
     epsilon: float = 0.5
@@ -74,42 +80,27 @@ def parameters(config: Config) -> Iterator[list[str]]:
     train, test = config.images("train"), config.images("test")
     classes, shape = len(test.class_names), test.images.shape[1:]
     fresh = np.asarray(test.images, np.float64).reshape(len(test.images), -1) / 255
+    key = jax.random.key(config.seed + 1)
     for hidden in config.hidden:
         network = models.mlp(classes, hidden=(hidden,))
         recipe = training.Recipe(config.epochs)
         params = training.fit(jax.random.key(config.seed), network, train.images, train.labels, recipe)
         true, name = structural.of_mlp(params), f"{config.dataset}, {fresh.shape[1]}-{hidden}-{classes}"
-        key = jax.random.key(config.seed)
         with jax.enable_x64(True):
-            yield _row(
-                f"{name}, posteriors",
-                true,
-                fresh,
-                lambda key=key, network=network, params=params: structural.extract(
-                    key, BlackBox(network, params).api(), shape, budget=config.budget
-                ),
-                posteriors=True,
+            api, explain = BlackBox(network, params).api(), structural.explainer(network, params)
+            extract = functools.partial(structural.extract_relu, key, api, shape, budget=config.budget)
+            yield _row(f"{name}, posteriors", true, fresh, extract, posteriors=True)
+            rebuild = functools.partial(
+                structural.reconstruct_from_gradients, key, explain, shape, budget=config.budget
             )
-            explain = structural.explainer(network, params)
-            yield _row(
-                f"{name}, gradients",
-                true,
-                fresh,
-                lambda key=key, explain=explain: structural.reconstruct(key, explain, shape, budget=config.budget),
-            )
+            yield _row(f"{name}, gradients", true, fresh, rebuild)
     rng = np.random.default_rng(config.seed)
     for inputs, hidden, outputs in RANDOM:
         weights = rng.normal(size=(hidden, inputs))
         offsets = -(weights * rng.uniform(0.2, 0.8, weights.shape)).sum(1)
         true = structural.TwoLayer(weights, offsets, rng.normal(size=(outputs, hidden)), rng.normal(size=outputs))
-        yield _row(
-            f"random, {inputs}-{hidden}-{outputs}, logits",
-            true,
-            rng.uniform(size=(10_000, inputs)),
-            lambda true=true, inputs=inputs: structural.extract(
-                jax.random.key(config.seed), true, (inputs,), budget=config.budget, logits=True
-            ),
-        )
+        extract = functools.partial(structural.extract_relu, key, true, (inputs,), budget=config.budget, logits=True)
+        yield _row(f"random, {inputs}-{hidden}-{outputs}, logits", true, rng.uniform(size=(10_000, inputs)), extract)
 
 
 def _row(name: str, true: Any, fresh: Any, attack: Callable[[], Any], *, posteriors: bool = False) -> list[str]:
@@ -125,28 +116,43 @@ def _row(name: str, true: Any, fresh: Any, attack: Callable[[], Any], *, posteri
     agree = 100 * float(np.mean(ours.argmax(1) == theirs.argmax(1)))
     if posteriors:
         ours, theirs = (outputs - outputs.mean(1, keepdims=True) for outputs in (ours, theirs))
-    kept = structural.switching(true, 0, 1)
+    kept = structural.switching_units(true, 0, 1)
     visible = structural.TwoLayer(true.weights[kept], true.offsets[kept], true.output[:, kept], true.bias)
-    apart = structural.apart(found.network, visible, posteriors=posteriors) if not found.extra else float("nan")
+    apart = (
+        structural.parameter_difference(found.network, visible, posteriors=posteriors)
+        if not found.extra
+        else float("nan")
+    )
     error = float(np.abs(ours - theirs).max())
     numbers = (f"{found.units} of {len(true.weights)}", str(found.queries), f"{error:.1e}", f"{apart:.1e}")
+    print(name, *numbers, file=sys.stderr)
     return [name, *numbers, f"{agree:.2f}", f"{seconds:.0f}"]
 
 
 def attributes(config: Config) -> list[list[str]]:
-    """A row for each attribute: chance, kennen-i, and kennen-o under each defense, with and without knowing of it."""
+    """A row for each attribute: chance, kennen-o, the same behind each defense, and kennen-i."""
+    import jax
+
+    from pp_jax.attacks import structural
+
+    train, test = config.images("train"), config.images("test")
+    small, labels = halved(train.images[: config.train_size]), train.labels[: config.train_size]
+    many = structural.train_population(
+        jax.random.key(config.seed), small, labels, config.networks, classes=len(test.class_names), steps=config.steps
+    )
+    images = halved(test.images[:1100])
+    return told(config, many, images[-config.queries :], images[:8])
+
+
+def told(config: Config, many: Any, asked: Any, starts: Any) -> list[list[str]]:
+    """The same for networks that are trained, queries, and where kennen-i starts."""
     import jax
     import numpy as np
 
     from pp_jax import MAD, Rounding, Top1, models, perturb
     from pp_jax.attacks import structural
 
-    train, test = config.images("train"), config.images("test")
-    small, labels, asked = halved(train.images), train.labels, halved(test.images[: config.queries])
-    keys = jax.random.split(jax.random.key(config.seed), 4)
-    many = structural.population(
-        keys[0], small, labels, config.networks, classes=len(test.class_names), steps=config.steps
-    )
+    meta_key, input_key, surrogate_key = (jax.random.key(config.seed + number) for number in (1, 2, 3))
     known = config.networks * 3 // 4
     own, new = many.some(slice(known)), many.some(slice(known, None))
     clean = many.posteriors(asked)
@@ -156,18 +162,20 @@ def attributes(config: Config) -> list[list[str]]:
         for name, values in found.items():
             right[name].append(float(np.mean(values == new.attributes[name])))
 
-    plain = structural.kennen_o(keys[1], clean[:known], own.attributes)
+    plain = structural.kennen_o(meta_key, clean[:known], own.attributes)
     judge(plain(clean[known:]))
-    surrogate = models.mlp(len(test.class_names), hidden=(32,))
-    weights = surrogate.init(keys[2], small.shape[1:])
+    surrogate = models.mlp(clean.shape[-1], hidden=(32,))
+    weights = surrogate.init(surrogate_key, asked.shape[1:])
     for defense in (Rounding(config.decimals), Top1(), MAD(surrogate, weights, config.epsilon)):
-        flat = perturb(defense, clean.reshape(-1, clean.shape[-1]), np.tile(asked, (len(clean), 1, 1, 1)))
+        repeated = np.tile(asked, (len(clean), 1, 1, 1))
+        flat = perturb(defense, clean.reshape(-1, clean.shape[-1]), repeated)
         behind = np.asarray(flat).reshape(clean.shape)
         judge(plain(behind[known:]))
-        judge(structural.kennen_o(keys[1], behind[:known], own.attributes)(behind[known:]))
+        judge(structural.kennen_o(meta_key, behind[:known], own.attributes)(behind[known:]))
+        print(defense, right, file=sys.stderr)
     rows = []
     for name, shares in right.items():
-        crafted = structural.kennen_i(keys[2], own, name, asked[:8])
+        crafted = structural.kennen_i(input_key, own, name, starts)
         label = new.posteriors(crafted.image[None])[:, 0].argmax(-1)
         by_input = float(np.mean(crafted(label) == new.attributes[name]))
         chance = np.bincount(new.attributes[name]).max() / len(label)
@@ -181,41 +189,36 @@ def halved(images: Any) -> Any:
     import numpy as np
 
     count, height, width, channels = np.shape(images)
-    scale = 255 if images.dtype == np.uint8 else 1
-    even = np.asarray(images[:, : height // 2 * 2, : width // 2 * 2], np.float32) / scale
-    return even.reshape(count, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+    even = np.asarray(images[:, : height // 2 * 2, : width // 2 * 2], np.float32)
+    means = even.reshape(count, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+    return means / 255 if images.dtype == np.uint8 else means
 
 
-def run(config: Config) -> tuple[Any, Any]:
-    """Both tables."""
+def run(config: Config) -> dict[str, Any]:
+    """The tables by name."""
     from pp_jax import records
     from pp_jax.results.tables import Table, provenance
 
-    note = provenance([SimpleNamespace(environment=records.environment())])
-    found = Table(
-        "Two-layer ReLU networks, stolen",
-        (
-            "network, what the API responds",
-            "units",
-            "queries",
-            "output error",
-            "parameter error",
-            "labels alike %",
-            "processor s",
-        ),
-        list(parameters(config)),
-        "Errors are maxima: of centred log-posteriors, or logits, at the test images (random networks: random inputs), and "
-        f"of parameters up to order and scale of the units. {note}",
-    )
-    behind = (f"rounding, {config.decimals} decimals", "top-1", f"MAD, ε = {config.epsilon:g}")
-    headings = ("attribute, accuracy %", "chance", "kennen-o", *behind, "kennen-i")
-    told = Table(
-        f"Attributes of {config.networks - config.networks * 3 // 4} new networks, {config.dataset}",
-        headings,
-        attributes(config),
-        f"Behind a defense: for an attacker who knows of none / who has it before its own networks. {note}",
-    )
-    return found, told
+    note, found = provenance([SimpleNamespace(environment=records.environment())]), {}
+    if "parameters" in config.parts:
+        headings: tuple[str, ...] = ("network, what the API responds", "units", "queries")
+        headings += ("output error", "parameter error", "labels alike %", "processor s")
+        found["parameters"] = Table(
+            "Two-layer ReLU networks, stolen",
+            headings,
+            list(parameters(config)),
+            "Errors are maxima: of centred log-posteriors, or logits, at the test images (random networks: random "
+            f"inputs), and of parameters up to order and scale of the units. {note}",
+        )
+    if "attributes" in config.parts:
+        behind = (f"rounding, {config.decimals} decimals", "top-1", f"MAD, ε = {config.epsilon:g}")
+        found["attributes"] = Table(
+            f"Attributes of {config.networks - config.networks * 3 // 4} new networks, {config.dataset}",
+            ("attribute, accuracy %", "chance", "kennen-o", *behind, "kennen-i"),
+            attributes(config),
+            f"Behind a defense: for an attacker who knows of none / who has it before its own networks. {note}",
+        )
+    return found
 
 
 @command()
@@ -224,7 +227,7 @@ def main() -> None:
     config = tyro.cli(Config, description=__doc__)
     with common.errors():
         tables = run(config)
-    for table, name in zip(tables, ("parameters", "attributes"), strict=True):
+    for name, table in tables.items():
         path: Path = table.write(config.runs / config.folder / f"{name}.md")
         table.print()
         print(path)

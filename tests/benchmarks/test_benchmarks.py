@@ -244,3 +244,10 @@ def test_every_detector_has_its_speed_and_bounded_bytes(scripts):
     assert all(row["ratio"] > 0 for row in speeds)
     assert [row["ratio"] for row in sizes] == [4 * 65, 1024]
     assert all(row["holds"] for row in rows)
+
+
+@pytest.mark.slow
+def test_networks_of_attributes_are_timed_together_and_one_after_another(scripts):
+    (row,) = scripts("population").rows(repeats=1, networks=2, steps=2)
+    assert row["ratio"] > 0
+    assert {"alone", "together", "device"} <= row["details"].keys()

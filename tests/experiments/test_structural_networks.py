@@ -18,7 +18,7 @@ def test_both_tables_are_made(data_dir, tmp_path):
     config = structural_networks.Config(
         "stripes", hidden=(4,), epochs=1, networks=24, steps=4, queries=5, runs=tmp_path, data_dir=data_dir
     )
-    parameters, attributes = structural_networks.run(config)
+    parameters, attributes = structural_networks.run(config).values()
     assert len(parameters.rows) == 2 + len(structural_networks.RANDOM)
     for row in parameters.rows:
         assert float(row[3]) <= 1e-4

@@ -8,7 +8,7 @@ import numpy as np
 
 from pp_jax._checks import check_count
 from pp_jax.attacks.structural.domain import Box, Line, Questions, generator
-from pp_jax.attacks.structural.relu import Extraction
+from pp_jax.attacks.structural.relu import StolenTwoLayer
 from pp_jax.attacks.structural.two_layer import Units, assembled, factored
 from pp_jax.types import LogitsFn, Params
 
@@ -25,7 +25,7 @@ Explain = Callable[[Any], tuple[Any, Any]]
 
 
 def explainer(logits_fn: LogitsFn, params: Params) -> Explain:
-    """An API that explains its logits by their input gradients, the defender's side of `reconstruct`.
+    """An API that explains its logits by their input gradients, the defender's side of `reconstruct_from_gradients`.
 
     Args:
         logits_fn: the victim.
@@ -58,7 +58,7 @@ class _Seen(NamedTuple):
         return _Seen(*(part[which] for part in tuple(self)))
 
 
-def reconstruct(
+def reconstruct_from_gradients(
     key: jax.Array,
     explain: Explain,
     shape: tuple[int, ...],
@@ -69,14 +69,14 @@ def reconstruct(
     points: Any = None,
     patience: int = 3,
     max_lines: int = 200,
-) -> Extraction:
+) -> StolenTwoLayer:
     """Steal f(x) = V relu(A x + b) + c from outputs and input gradients, in O(h log h) queries, whatever the dimension.
 
     Between two points of a line with one unit's hyperplane between them, the gradients differ by v_i a_iᵀ exactly: row
     and output weights of that unit up to a scale. An interval whose ends have the same gradient has no kink; in any
     other, the tangents of its ends meet at t. It holds one kink alone if the gradients just before and behind t are
     those of the ends, and is halved if not. The offset is b_i = −a_i·x(t). One more gradient gives the affine rest, and
-    with it the side on which each unit is active (`relu.extract` says how, and what is found within a box).
+    with it the side on which each unit is active (`relu.extract_relu` says how, and what is found within a box).
 
     The paper's networks have one output, no biases, and linearly independent rows a_i, by which it tells sides from
     gradients alone; here the outputs, which come with an explanation, give the biases, and rows may depend.
@@ -196,7 +196,7 @@ class _Search:
                 return
         self.refused += 1
 
-    def fit(self) -> tuple[Extraction | None, np.ndarray]:
+    def fit(self) -> tuple[StolenTwoLayer | None, np.ndarray]:
         """The result, None while it is not exact at fresh inputs, and where it is worst."""
         flat = self.box.draw(self.rng, _CHECKED)
         rest = self.see(flat, np.zeros(_CHECKED))
@@ -205,7 +205,7 @@ class _Search:
         off = np.abs(rest.values - flat @ slope.T - constant).max(1)
         network, extra = assembled(self.units, slope, constant, tolerance=100 * _ZERO["float64"])
         error = float(np.abs(network(flat) - rest.values - self.units.values(flat)).max())
-        found = Extraction(network, len(self.units.offsets), extra, self.ask.spent, error)
+        found = StolenTwoLayer(network, len(self.units.offsets), extra, self.ask.spent, error)
         return (found if error <= 100 * self.zero[0] else None), flat[int(off.argmax())]
 
 

@@ -152,7 +152,7 @@ def own_rule(learning_rate: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def population(
+def train_population(
     key: jax.Array,
     images: Any,
     labels: Any,

@@ -21,7 +21,7 @@ _KNOWN = 1e-5
 _FALSE = 4
 
 
-class Extraction(NamedTuple):
+class StolenTwoLayer(NamedTuple):
     """What an extraction ends with.
 
     Attributes:
@@ -40,7 +40,7 @@ class Extraction(NamedTuple):
     error: float
 
 
-def extract(
+def extract_relu(
     key: jax.Array,
     api: Callable[[Any], Any],
     shape: tuple[int, ...],
@@ -52,7 +52,7 @@ def extract(
     points: Any = None,
     patience: int = 6,
     max_lines: int = 400,
-) -> Extraction:
+) -> StolenTwoLayer:
     """Steal f(x) = V relu(A x + b) + c exactly, from float64 posteriors or logits.
 
     Along a line f bends where a unit changes sides. At such a point x*, the gradients of both sides, each from d + 1
@@ -105,7 +105,7 @@ def extract(
             continue
         network, extra, error, worst = search.fit()
         if error <= _EXACT * search.scale:
-            return Extraction(network, len(search.units.offsets), extra, ask.spent, error)
+            return StolenTwoLayer(network, len(search.units.offsets), extra, ask.spent, error)
         quiet = patience - 2
     raise ValueError(
         f"{max_lines} lines found {len(search.units.offsets)} units and no network like the victim's: "

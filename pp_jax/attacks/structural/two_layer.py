@@ -165,7 +165,7 @@ def _least_largest(parts: np.ndarray, slope: np.ndarray, otherwise: np.ndarray) 
     return found.x[:-1] if found.success else otherwise
 
 
-def apart(found: TwoLayer, true: TwoLayer, *, posteriors: bool = False) -> float:
+def parameter_difference(found: TwoLayer, true: TwoLayer, *, posteriors: bool = False) -> float:
     """Largest difference of parameters up to the symmetries: the order of hidden units, and their positive scale.
 
     Both are brought to rows of A of length 1, and units are paired by the nearest (A, b).
@@ -206,7 +206,7 @@ def _normalised(network: TwoLayer, posteriors: bool) -> TwoLayer:
     )
 
 
-def switching(network: TwoLayer, low: float, high: float) -> np.ndarray:
+def switching_units(network: TwoLayer, low: float, high: float) -> np.ndarray:
     """Which units are active at some inputs of the box [low, high]^d and not at others, (h,); no other can be found."""
     middle = network.weights.sum(1) * (low + high) / 2 + network.offsets
     return np.abs(middle) < np.abs(network.weights).sum(1) * (high - low) / 2

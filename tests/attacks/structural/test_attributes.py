@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from pp_jax import training
-from pp_jax.attacks.structural import ATTRIBUTES, kennen_i, kennen_o, population
+from pp_jax.attacks.structural import ATTRIBUTES, kennen_i, kennen_o, train_population
 from pp_jax.attacks.structural.population import Masked, OwnBatch, drawn, own_rule
 from smallworld import stripes
 
@@ -86,7 +86,7 @@ def test_values_of_an_attribute_are_equally_frequent():
 def trained():
     """Networks on stripes."""
     images, labels = stripes(0, 400)
-    return population(KEY, images, labels, 48, classes=4, steps=60)
+    return train_population(KEY, images, labels, 48, classes=4, steps=60)
 
 
 def test_networks_learn_and_the_responses_give_the_training_away(trained):
@@ -110,7 +110,7 @@ def test_networks_learn_and_the_responses_give_the_training_away(trained):
 @pytest.mark.slow
 def test_attributes_of_networks_never_seen_are_told_better_than_by_chance():
     images, labels = stripes(0, 400)
-    many = population(KEY, images, labels, 300, classes=4, steps=60)
+    many = train_population(KEY, images, labels, 300, classes=4, steps=60)
     known, new = many.some(np.arange(220)), many.some(np.arange(220, 300))
     queries = stripes(1, 128)[0][:60]
     found = kennen_o(KEY, known.posteriors(queries), known.attributes, hidden=64, recipe=FAST)(new.posteriors(queries))
@@ -160,6 +160,6 @@ def test_an_attribute_without_a_label_each_is_refused(trained):
     with pytest.raises(ValueError, match="hidden layers has 3 values: must be at most 2"):
         kennen_i(KEY, few, "hidden layers", images[:1])
     with pytest.raises(ValueError, match="attributes are"):
-        population(KEY, images, labels, 4, classes=4, attributes={"colour": np.zeros(4, int)})
+        train_population(KEY, images, labels, 4, classes=4, attributes={"colour": np.zeros(4, int)})
     with pytest.raises(ValueError, match="steps"):
-        population(KEY, images, labels, 4, classes=4, steps=0)
+        train_population(KEY, images, labels, 4, classes=4, steps=0)

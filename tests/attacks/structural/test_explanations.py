@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from pp_jax import models
-from pp_jax.attacks.structural import apart, explainer, of_mlp, reconstruct, switching
+from pp_jax.attacks.structural import (
+    explainer,
+    of_mlp,
+    parameter_difference,
+    reconstruct_from_gradients,
+    switching_units,
+)
 from two_layers import API, explanations, network
 
 KEY = jax.random.key(0)
@@ -15,8 +21,8 @@ KEY = jax.random.key(0)
 def test_parameters_are_recovered_exactly(inputs, hidden, outputs):
     true = network(hidden, inputs, hidden, outputs)
     api = explanations(true)
-    found = reconstruct(KEY, api, (inputs,), budget=5000)
-    assert apart(found.network, true) <= 1e-9
+    found = reconstruct_from_gradients(KEY, api, (inputs,), budget=5000)
+    assert parameter_difference(found.network, true) <= 1e-9
     assert (found.units, found.extra) == (hidden, 0)
     assert found.queries == api.queries
 
@@ -25,7 +31,7 @@ def test_queries_grow_as_h_log_h_and_not_with_the_dimension():
     spent = {}
     for inputs in (20, 200):
         for hidden in (4, 16, 64):
-            spent[inputs, hidden] = reconstruct(
+            spent[inputs, hidden] = reconstruct_from_gradients(
                 KEY, explanations(network(1, inputs, hidden, 3)), (inputs,), budget=5000
             )
     for (_, hidden), found in spent.items():
@@ -39,9 +45,9 @@ def test_a_network_of_the_library_is_reconstructed_from_its_float32_gradients():
     params = model.init(jax.random.key(1), (4, 4, 1))
     params["params"]["fc1"]["bias"] = -0.5 * params["params"]["fc1"]["kernel"].sum(0)
     true = of_mlp(params)
-    assert switching(true, 0, 1).all()
-    found = reconstruct(KEY, explainer(model, params), (4, 4, 1), budget=2000)
-    assert apart(found.network, true) <= 1e-3
+    assert switching_units(true, 0, 1).all()
+    found = reconstruct_from_gradients(KEY, explainer(model, params), (4, 4, 1), budget=2000)
+    assert parameter_difference(found.network, true) <= 1e-3
     fresh = np.random.default_rng(0).uniform(size=(500, 16))
     np.testing.assert_allclose(found.network(fresh), true(fresh), atol=1e-4)
 
@@ -80,15 +86,15 @@ def smooth(inputs):
 def test_an_api_without_usable_gradients_is_refused_in_one_line(respond, message):
     api = API(respond)
     with pytest.raises(ValueError, match=message) as caught:
-        reconstruct(KEY, api, (6,), budget=20_000)
+        reconstruct_from_gradients(KEY, api, (6,), budget=20_000)
     assert "\n" not in str(caught.value)
 
 
 def test_a_budget_that_is_too_small_costs_no_query():
     api = explanations(network(0, 6, 8, 4))
     with pytest.raises(ValueError, match="budget is 20 queries: must be at least 21"):
-        reconstruct(KEY, api, (6,), budget=20)
+        reconstruct_from_gradients(KEY, api, (6,), budget=20)
     assert api.queries == 0
     with pytest.raises(ValueError, match=r"the budget of 40 queries has ended"):
-        reconstruct(KEY, api, (6,), budget=40)
+        reconstruct_from_gradients(KEY, api, (6,), budget=40)
     assert api.queries <= 40
