@@ -2,9 +2,9 @@
 
     python benchmarks/population.py     # about a minute on 2 CPU cores
 
-What `attacks.structural.train_population` trains for a classifier of attributes: 40 steps of at most 64 images of noise,
-14×14. One program must be 10 × faster on an accelerator; on a CPU, which computes the same either way, the ratio is for
-information.
+What `attacks.structural.train_population` trains for a classifier of attributes: 40 steps of at most 64 images of
+noise, 14×14. One program must be 10 × faster on an accelerator; on a CPU, which computes the same either way, the
+ratio is for information.
 """
 
 from typing import Any

@@ -167,12 +167,9 @@ def told(config: Config, many: Any, asked: Any, starts: Any) -> list[list[str]]:
     surrogate = models.mlp(clean.shape[-1], hidden=(32,))
     weights = surrogate.init(surrogate_key, asked.shape[1:])
     for defense in (Rounding(config.decimals), Top1(), MAD(surrogate, weights, config.epsilon)):
-        repeated = np.tile(asked, (len(clean), 1, 1, 1))
-        flat = perturb(defense, clean.reshape(-1, clean.shape[-1]), repeated)
-        behind = np.asarray(flat).reshape(clean.shape)
+        behind = np.stack([np.asarray(perturb(defense, one, asked)) for one in clean])
         judge(plain(behind[known:]))
         judge(structural.kennen_o(meta_key, behind[:known], own.attributes)(behind[known:]))
-        print(defense, right, file=sys.stderr)
     rows = []
     for name, shares in right.items():
         crafted = structural.kennen_i(input_key, own, name, starts)

@@ -54,8 +54,8 @@ class _Seen(NamedTuple):
     values: np.ndarray
     gradients: np.ndarray
 
-    def __getitem__(self, which: Any) -> "_Seen":  # type: ignore[override]
-        return _Seen(*(part[which] for part in tuple(self)))
+    def some(self, which: Any) -> "_Seen":
+        return _Seen(*(part[which] for part in self))
 
 
 def reconstruct_from_gradients(
@@ -150,13 +150,13 @@ class _Search:
         """
         before = len(self.units.offsets)
         ends = self.see(line.at(np.array([0.0, line.length])), np.array([0.0, line.length]))
-        left, right = ends[:1], ends[1:]
+        left, right = ends.some([0]), ends.some([1])
         found: list[tuple[np.ndarray, float]] = []
         while len(left.places):
             change = right.gradients - left.gradients
             other = np.abs(change).max((1, 2)) > self.zero[1]
             other &= right.places - left.places > 1e-9 * line.length
-            left, right, change = left[other], right[other], change[other]
+            left, right, change = left.some(other), right.some(other), change[other]
             if not other.any():
                 break
             meeting, inner = _meeting(left, right, change @ line.direction, line.direction)
@@ -164,12 +164,12 @@ class _Search:
             aside = _BESIDE * np.minimum(meeting - left.places, right.places - meeting)
             asked = np.concatenate([meeting - aside, meeting + aside])
             seen = self.see(line.at(asked), asked)
-            near = seen[: len(width)], seen[len(width) :]
+            near = seen.some(slice(len(width))), seen.some(slice(len(width), None))
             single = inner
             for side, end in zip(near, (left, right), strict=True):
                 single = single & (np.abs(side.gradients - end.gradients).max((1, 2)) <= self.zero[1])
             found += zip(change[single], meeting[single], strict=True)
-            left, right = _split(left[~single], right[~single], near[0][~single], near[1][~single])
+            left, right = _split(*(seen.some(~single) for seen in (left, right, *near)))
             if len(left.places) > _MOST:
                 raise ValueError(
                     "the input gradients are not constant in pieces: must be exact, of a network of ReLU units"

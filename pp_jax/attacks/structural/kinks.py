@@ -38,8 +38,8 @@ class _Intervals(NamedTuple):
     at_left: np.ndarray
     at_right: np.ndarray
 
-    def __getitem__(self, which: np.ndarray) -> "_Intervals":  # type: ignore[override]
-        return _Intervals(*(part[which] for part in tuple(self)))
+    def some(self, which: np.ndarray) -> "_Intervals":
+        return _Intervals(*(part[which] for part in self))
 
 
 def kinks(values: Values, length: float, *, tolerance: float) -> Kinks:
@@ -71,7 +71,7 @@ def kinks(values: Values, length: float, *, tolerance: float) -> Kinks:
         falling = (active.at_right - near[count:]) / step[:, None]
         change, missing = falling - rising, active.at_right - active.at_left - rising * width[:, None]
         bent = np.maximum(np.abs(missing), np.abs(change) * width[:, None]).max(1) > tolerance
-        active, width = active[bent], width[bent]
+        active, width = active.some(bent), width[bent]
         change, missing, rising = change[bent], missing[bent], rising[bent]
         # From the meeting point of the tangents to the right end, the slopes differ by `change`.
         beyond = (change * missing).sum(1) / np.maximum((change**2).sum(1), 1e-300)
@@ -85,10 +85,10 @@ def kinks(values: Values, length: float, *, tolerance: float) -> Kinks:
             single[inner] = off.max(1) <= tolerance
         places.append(meeting[single])
         room.append(np.minimum(beyond, width - beyond)[single])
-        active, width = active[~single], width[~single]
+        active, width = active.some(~single), width[~single]
         short = width < _SHORTEST * length
         unresolved += int(short.sum())
-        active = _halved(values, active[~short])
+        active = _halved(values, active.some(~short))
         if len(active.left) > _MOST:
             raise ValueError(NOT_PIECEWISE)
     found = np.concatenate(places)
