@@ -35,7 +35,7 @@ def rows(repeats: int = 3, networks: int = 64, steps: int = 40) -> list[Row]:
 
     times = paired({"alone": alone, "together": together}, repeats=repeats)
     bound = 10 if jax.default_backend() != "cpu" else 0
-    details = {side: times.milliseconds(side, per=networks) for side in times.wall}
+    details: dict[str, Any] = {side: times.milliseconds(side, per=networks) for side in times.wall}
     details |= {"device": jax.devices()[0].device_kind, "steps": steps, "repeats": repeats}
     name = f"one after another / one program, {networks} networks of attributes"
     return [row(name, times.ratio("alone", "together"), bound, sense=">=", details=details)]

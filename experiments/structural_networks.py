@@ -99,7 +99,9 @@ def parameters(config: Config) -> Iterator[list[str]]:
         weights = rng.normal(size=(hidden, inputs))
         offsets = -(weights * rng.uniform(0.2, 0.8, weights.shape)).sum(1)
         true = structural.TwoLayer(weights, offsets, rng.normal(size=(outputs, hidden)), rng.normal(size=outputs))
-        extract = functools.partial(structural.extract_relu, key, true, (inputs,), budget=config.budget, logits=True)
+        extract = functools.partial(
+            structural.extract_relu, key, true.__call__, (inputs,), budget=config.budget, logits=True
+        )
         yield _row(f"random, {inputs}-{hidden}-{outputs}, logits", true, rng.uniform(size=(10_000, inputs)), extract)
 
 

@@ -80,7 +80,7 @@ class Masked(Trainable):
             choice[name] = jnp.asarray(ATTRIBUTES[name], jnp.float32)[attributes[name]]
         pixels = int(np.prod(image_shape))
         sizes = [pixels, *[WIDTH] * DEPTH, self.num_classes]
-        inputs = [pixels, *[choice["hidden units"]] * DEPTH]
+        inputs: list[Any] = [pixels, *[choice["hidden units"]] * DEPTH]
         keys = jax.random.split(key, DEPTH + 1)
         layers = [
             {"kernel": jax.random.normal(k, (n, m)) * jnp.sqrt(2 / count), "bias": jnp.zeros(m)}

@@ -110,8 +110,8 @@ def test_networks_learn_and_the_responses_give_the_training_away(trained):
 @pytest.mark.slow
 def test_attributes_of_networks_never_seen_are_told_better_than_by_chance():
     images, labels = stripes(0, 400)
-    many = train_population(KEY, images, labels, 300, classes=4, steps=60)
-    known, new = many.some(np.arange(220)), many.some(np.arange(220, 300))
+    many = train_population(KEY, images, labels, 120, classes=4, steps=60)
+    known, new = many.some(np.arange(84)), many.some(np.arange(84, 120))
     queries = stripes(1, 128)[0][:60]
     found = kennen_o(KEY, known.posteriors(queries), known.attributes, hidden=64, recipe=FAST)(new.posteriors(queries))
     gains = [np.mean(found[name] == new.attributes[name]) * len(of) for name, of in ATTRIBUTES.items()]
