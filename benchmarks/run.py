@@ -34,6 +34,7 @@ Name = Literal[
     "modelguard",
     "detectors",
     "committee",
+    "population",
 ]
 NAMES: tuple[Name, ...] = get_args(Name)
 # Benchmarks that are not the function `rows` of the script of their name.

@@ -265,3 +265,10 @@ def test_a_data_free_round_is_compared_with_the_steps_of_its_clone(scripts):
     assert row.keys() == KEYS
     assert row["name"] == "DFME round, 5 × 4 images / the clone's steps alone (for information)"
     assert row["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_networks_of_attributes_are_timed_together_and_one_after_another(scripts):
+    (row,) = scripts("population").rows(repeats=1, networks=2, steps=2)
+    assert row["ratio"] > 0
+    assert {"alone", "together", "device"} <= row["details"].keys()
