@@ -1,7 +1,8 @@
-"""Attacks: query strategies under one ask/tell contract, and the driver that gives them a budget."""
+"""Attacks: query strategies under one ask/tell contract, and the driver that gives them a budget; `evasion`."""
 
 from typing import TYPE_CHECKING, Any
 
+from pp_jax.attacks import evasion
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
 from pp_jax.attacks.augment import SignedGradient, TargetedPGD
 from pp_jax.attacks.driver import collect
@@ -31,6 +32,7 @@ __all__ = [
     "SignedGradient",
     "TargetedPGD",
     "collect",
+    "evasion",
     "jb_self",
     "jb_topk",
     "jbda",
