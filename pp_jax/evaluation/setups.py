@@ -41,6 +41,7 @@ class Setup:
         probe: images of another pool, that attackers may spend a few queries on.
         note: what else a record should tell, as JSON values.
         kept: folder of the networks that defenses train for themselves.
+        keep_models: whether every stolen model is kept beside its record.
     """
 
     victim: Victim
@@ -55,6 +56,7 @@ class Setup:
     probe: Images | None = None
     note: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
+    keep_models: bool = False
 
     @functools.cached_property
     def classes(self) -> int:
@@ -128,6 +130,7 @@ class Run(NamedTuple):
             "defense": defense,
             "setting": records.key(content),
             **setup.note,
+            **({"stolen_model": "kept"} if setup.keep_models else {}),
             "seed": self.seed,
         }
 

@@ -41,10 +41,14 @@ def craft(
         (N, H, W, C), floating point in [0, 1].
 
     Raises:
-        ValueError: for no key, pixels out of range, labels that are no classes of the network, or not as many.
+        ValueError: for no key, a class or what JAX does not know as a pytree, pixels out of range, labels that are no
+            classes of the network, or not as many.
     """
     check_random_key(key)
     check_count("batch_size", batch_size, low=1)
+    if isinstance(attack, type) or jax.tree_util.all_leaves([attack]):
+        name = attack.__name__ if isinstance(attack, type) else type(attack).__name__
+        raise ValueError(f"attack is {name}: must be an instance of a class registered by pp_jax.pytree.pytree")
     images = as_pixels(images)
     classes = jax.eval_shape(logits_fn, params, images[0]).shape[-1]
     labels = np.asarray(as_labels(labels, shape=images.shape[:1], classes=classes))
