@@ -193,6 +193,8 @@ def run(config: Config) -> Any:
 
     if len(config.seeds) != 1:
         raise ValueError(f"seeds is {config.seeds}: must be one seed")
+    if not config.radii:
+        raise ValueError("radii is empty: must hold at least one")
     rules, folder = examples(config), config.runs / config.folder
     config.checked_images()
     tried = common.attacker_set(config.attackers)

@@ -17,6 +17,8 @@ from pp_jax.attacks.evasion.membership import (
     checked_pair,
 )
 
+NOT_LINEAR = "the classifier is positive where a linear one would be negative: must be linear, and answer alike again"
+
 
 class LinearWeights(NamedTuple):
     """What queries tell of a linear classifier that is positive where ⟨w, x⟩ > T.
@@ -48,12 +50,12 @@ def linear_weights(
        the way the class changes with a single feature f, found by bisection in ⌈log₂ D⌉ queries. It gives the sign of
        w_f.
     2. A point of the boundary between the witnesses, within εδ, and from there δ back into the negative side along f,
-       δ the distance of the witnesses.
+       δ the distance of the witnesses; one query makes sure of that side.
     3. Along every other feature i the boundary is then |w_f| δ / |w_i| away, on the side that is the sign of w_i: one
        query on each side at the distance δ·ratio·(1 + ε) tells the side, or that the weight counts as zero; a geometric
        line search finds the distance within 1 + ε.
 
-    Queries: 2 + ⌈log₂ D⌉ + ⌈log₂ 1/ε⌉ + (D − 1)(2 + j + L), with j = 1 (more, but few, where a weight is more than
+    Queries: 3 + ⌈log₂ D⌉ + ⌈log₂ 1/ε⌉ + (D − 1)(2 + j + L), with j = 1 (more, but few, where a weight is more than
     `ratio` times the witness's) and L = ⌈log₂(log(ratio² (1 + ε)²)/log(1 + ε))⌉: linear in D.
 
     Args:
@@ -61,7 +63,7 @@ def linear_weights(
             features are not bounded.
         base: a positive point, (D,).
         negative: a negative point, (D,).
-        epsilon: ε in (0, 1].
+        epsilon: ε in [1e-9, 1].
         ratio: weights that are smaller than the witness's by more than this count as zero; above 1.
         budget: the most queries; no limit by default.
 
@@ -69,7 +71,8 @@ def linear_weights(
         Weights, witness and queries.
 
     Raises:
-        ValueError: for points that are not classified as stated, or numbers out of range.
+        ValueError: for points that are not classified as stated, numbers out of range, or a classifier that is not
+            linear where this shows.
         BudgetExhausted: at the first query beyond the budget.
 
     Source: Lowd and Meek, "Adversarial learning", KDD 2005; the witnesses are searched there one feature at a time.
@@ -106,7 +109,7 @@ def evade_linear(
         positive: as for `linear_weights`.
         base: x⁰, the positive point that should be classified negative at least cost, (D,).
         negative: a negative point, (D,).
-        epsilon: ε in (0, 1].
+        epsilon: ε in [1e-9, 1].
         costs: c, (D,), above 0; 1 by default.
         ratio: as for `linear_weights`.
         budget: the most queries; no limit by default.
@@ -138,7 +141,7 @@ def evade_linear(
 
     high = (1 + each) ** 2 * float(prices @ np.abs(negative - base)) / prices[best] * (1 + 1e-9)
     if oracle(at(high)):
-        raise ValueError("the classifier is positive where a linear one is negative: it is not linear")
+        raise ValueError(NOT_LINEAR)
     low, exponent = high / 2, 1
     while not oracle(at(low)):
         high, exponent = low, 2 * exponent
@@ -208,10 +211,12 @@ def _learned(oracle: Oracle, base: np.ndarray, negative: np.ndarray, epsilon: fl
     sign = np.sign(inside - outside)[feature]
     high, low = inside[feature], outside[feature]  # positive and negative side of the boundary
     point = outside.copy()
-    while abs(high - low) > epsilon * delta:
+    for _ in range(math.ceil(math.log2(1 / epsilon))):
         point[feature] = (high + low) / 2
         high, low = (point[feature], low) if oracle(point) else (high, point[feature])
     point[feature] = low - sign * delta
+    if oracle(point):
+        raise ValueError(NOT_LINEAR)
     weights = np.zeros(base.size)
     weights[feature] = sign
     for other in range(base.size):
@@ -251,11 +256,13 @@ def _relative(oracle: Oracle, point: np.ndarray, feature: int, delta: float, eps
     nearest, high = delta / ratio, farthest
     while reaches(sign * nearest):  # a weight that is more than `ratio` times the witness's
         nearest, high = nearest / ratio, nearest
+        if point[feature] + nearest == point[feature]:
+            raise ValueError(NOT_LINEAR)
     _, high = bisect(lambda distance: reaches(sign * distance), nearest, high, epsilon)
     return sign * delta / high
 
 
 def _check_accuracy(epsilon: float, ratio: float) -> None:
     """Refuse an accuracy or a ratio out of range."""
-    check_range("epsilon", epsilon, low=0, high=1, open_low=True)
+    check_range("epsilon", epsilon, low=1e-9, high=1)
     check_range("ratio", ratio, low=1, high=math.inf, open_low=True)

@@ -54,7 +54,7 @@ def multi_line_search(
         base: x⁰, the positive point that should be classified negative at least cost, (D,).
         negative: any negative point, (D,).
         lower: C⁻ > 0, a cost within which no point is negative, or beneath which savings do not matter.
-        epsilon: ε > 0.
+        epsilon: ε ≥ 1e-9.
         costs: c, (D,), above 0; 1 by default.
         steps: K ≥ 1; ⌈√L⌉ by default.
         budget: the most queries; no limit by default.
@@ -72,7 +72,7 @@ def multi_line_search(
     """
     base, negative = checked_pair(base, negative)
     weights = checked_costs(costs, base.size)
-    check_range("epsilon", epsilon, low=0, high=math.inf, open_low=True)
+    check_range("epsilon", epsilon, low=1e-9, high=math.inf)
     check_range("lower", lower, low=0, high=math.inf, open_low=True)
     if steps is not None:
         check_count("steps", steps, low=1)

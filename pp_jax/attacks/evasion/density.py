@@ -94,5 +94,5 @@ class MimicryDescent:
         discriminant = -own if self.targeted else own
         if self.references is None:
             return discriminant
-        distances = jnp.sum(jnp.abs(image - floating(jnp.asarray(self.references))), axis=(1, 2, 3))
+        distances = jnp.sum(jnp.abs(image[None] - floating(jnp.asarray(self.references))), axis=(1, 2, 3))
         return discriminant - self.weight * jnp.mean(jnp.exp(-distances / self.bandwidth))
