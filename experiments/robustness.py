@@ -3,10 +3,10 @@
     python -m experiments.robustness --preset mnist_notmnist --attack.budget 2000      # about 10 minutes on 2 CPU cores
 
 Two victims are trained on the same images, one as usual, one on the adversarial examples of each batch (PGD). Each is
-stolen, without a defense, by an attacker that trains on the responses as they are, and by one that trains on adversarial
-examples of its queries with these responses. The table shows of everybody the test accuracy, and the accuracy on the
-adversarial examples that are made on that same network. Writes a record per run and `robustness.md` into
-`runs/robustness`. A killed run goes on where it stopped.
+stolen, without a defense, by an attacker that trains on the responses as they are, and by one that trains on
+adversarial examples of its queries with these responses. The table shows of everybody the test accuracy, and the
+accuracy on the adversarial examples that are made on that same network. Writes a record per run and `robustness.md`
+into `runs/robustness`. A killed run goes on where it stopped.
 """
 
 import dataclasses

@@ -20,7 +20,6 @@ from typing import Any, Literal, NamedTuple
 
 from experiments import common, presets, worst_case
 from pp_jax._command import command
-from pp_jax.pytree import pytree
 
 Measure = Literal["attacker_gain", "evades_source", "evades_victim", "transferred", "same_class"]
 SHARES: dict[Measure, str] = {
@@ -69,24 +68,6 @@ class Config(common.Options):
         last = len(test.images) - self.own_images
         judged = Images(test.images[: self.judged], test.labels[: self.judged], test.name)
         return judged, Images(test.images[last:], test.labels[last:], test.name)
-
-
-@pytree
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """Every pixel up or down by the radius, at random: what the size of a change does by itself."""
-
-    radius: Any
-    targeted: bool = dataclasses.field(default=False, metadata={"static": True})
-
-    def __call__(self, key: Any, logits_fn: Any, params: Any, image: Any, label: Any, /) -> Any:
-        """The changed image."""
-        import jax
-        import jax.numpy as jnp
-
-        del logits_fn, params, label
-        pixels = image.astype(jnp.float32) / 255 if image.dtype == jnp.uint8 else image
-        return jnp.clip(pixels + self.radius * jax.random.rademacher(key, image.shape, pixels.dtype), 0, 1)
 
 
 def examples(config: Config) -> dict[str, Any]:
@@ -189,6 +170,7 @@ def worst(lines: list[Line]) -> Line:
 
 def run(config: Config) -> Any:
     """Steal what is missing, make and judge the examples; the table."""
+    from pp_jax.attacks.evasion import RandomSigns
     from pp_jax.results.tables import Table, provenance
 
     if len(config.seeds) != 1:
@@ -200,7 +182,8 @@ def run(config: Config) -> Any:
     tried = common.attacker_set(config.attackers)
     report = config.evaluate(common.parsed(config.defense), tried, config.folder, keep_models=True)
     victim = config.trained()
-    noise = [kept(config, (victim.network, victim.params), victim, Noise(radius), folder) for radius in config.radii]
+    own = victim.network, victim.params
+    noise = [kept(config, own, victim, RandomSigns(radius), folder) for radius in config.radii]
     behind, groups = list(noise), {"—": [Line(NOISE, None, [record.result[config.measure] for record in noise])]}
     for defense, attacker, accuracy, model in sources(config, report, victim):
         several = [kept(config, model, victim, rule, folder) for rule in rules.values()]

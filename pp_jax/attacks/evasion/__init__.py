@@ -10,7 +10,7 @@ from pp_jax.attacks.evasion.balls import Ball, L1Ball, L2Ball, LInfBall
 from pp_jax.attacks.evasion.convex import multi_line_search
 from pp_jax.attacks.evasion.crafting import craft
 from pp_jax.attacks.evasion.density import MimicryDescent
-from pp_jax.attacks.evasion.gradient import FGSM, PGD, Evasion
+from pp_jax.attacks.evasion.gradient import FGSM, PGD, Evasion, RandomSigns
 from pp_jax.attacks.evasion.membership import Evaded, Membership
 from pp_jax.attacks.evasion.robust import AdversarialCrossEntropy
 from pp_jax.attacks.evasion.transfer import Transfer, random_targets, transfer
@@ -28,6 +28,7 @@ __all__ = [
     "LinearWeights",
     "Membership",
     "MimicryDescent",
+    "RandomSigns",
     "Transfer",
     "craft",
     "evade_boolean",

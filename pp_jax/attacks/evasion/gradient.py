@@ -1,4 +1,4 @@
-"""FGSM and PGD: adversarial examples by the gradient of a network that the attacker has, such as a stolen model."""
+"""FGSM, PGD and noise beside them: adversarial examples by the gradient of a network that the attacker has."""
 
 import dataclasses
 from typing import Any, Protocol
@@ -74,6 +74,34 @@ class FGSM:
         image = floating(image)
         towards = direction_towards(logits_fn, params, image, label)
         return stepped(image, towards if self.targeted else -towards, self.radius, ball=self.ball)
+
+
+@pytree
+@dataclasses.dataclass(frozen=True)
+class RandomSigns:
+    """Every pixel r up or down at random: what a change of FGSM's size does without a gradient.
+
+    Attributes:
+        radius: r, in pixel units.
+
+    Raises:
+        ValueError: for a radius that is not above 0.
+    """
+
+    radius: jax.Array | float = 0.25
+    targeted = False
+
+    def __post_init__(self) -> None:
+        """Check the radius."""
+        check_range("radius", self.radius, low=0, high=float("inf"), open_low=True)
+
+    def __call__(
+        self, key: jax.Array, logits_fn: LogitsFn, params: Params, image: jax.Array, label: jax.Array, /
+    ) -> jax.Array:
+        """Return the changed image, (H, W, C); the network and the label are not looked at."""
+        del logits_fn, params, label
+        image = floating(image)
+        return stepped(image, jax.random.rademacher(key, image.shape, image.dtype), self.radius)
 
 
 @pytree

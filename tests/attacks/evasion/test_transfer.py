@@ -9,7 +9,7 @@ import pytest
 import smallworld as small
 from pp_jax import BlackBox, metrics, training
 from pp_jax.attacks import Knockoff, collect
-from pp_jax.attacks.evasion import FGSM, Transfer, craft, random_targets, transfer
+from pp_jax.attacks.evasion import FGSM, RandomSigns, Transfer, craft, random_targets, transfer
 
 KEY = jax.random.key(0)
 
@@ -68,7 +68,9 @@ def test_examples_of_a_stolen_model_evade_its_victim():
     own, theirs = (functools.partial(metrics.predict, small.network(), each) for each in (params, victim.params))
     adversarial = craft(KEY, FGSM(0.3), small.network(), params, test.images, test.labels)
     pixels = test.images / np.float32(255)
-    noise = np.clip(pixels + 0.3 * np.random.default_rng(0).choice([-1, 1], test.images.shape), 0, 1).astype("float32")
+    noise = craft(KEY, RandomSigns(0.3), small.network(), params, test.images, test.labels)
+    moved = np.abs(noise - pixels)
+    np.testing.assert_allclose(moved[(noise > 0) & (noise < 1)], 0.3, atol=1e-6)
     found, by_noise = (transfer(own, theirs, pixels, images, test.labels) for images in (adversarial, noise))
     assert found.evades_source > 0.8
     assert found.attacker_gain > by_noise.attacker_gain + 0.3
