@@ -8,8 +8,8 @@ the stolen models: the victim's own gradients (white box), a model trained on la
 its own (the last of the test images, which nobody is judged on), and noise of the same size. Each defense's first row
 is its worst case, the most that any attacker has. Expected on MNIST ← notMNIST, 2000 queries, seed 0, PGD 0.3: 66 %
 evade without a defense, 56 to 71 in the worst case of every defense, 84 from own labelled images, 100 by the victim's
-gradients (docs/results/transfer.md). Writes a record per run and a table, `attacker_gain.md`, into `runs/transfer`; `--measure`
-shows another from the same records. A killed run goes on where it stopped.
+gradients (docs/results/transfer.md). Writes a record per run and a table, `attacker_gain.md`, into `runs/transfer`;
+`--measure` shows another from the same records. A killed run goes on where it stopped.
 """
 
 import dataclasses
@@ -196,8 +196,8 @@ def run(config: Config) -> Any:
             lines.insert(0, worst([line for line in lines if line.source not in report.privileged]))
     rows = [[defense, *line.texts(len(rules))] for defense, lines in groups.items() for line in lines]
     note = (
-        f"Of {config.judged} test images, the share in % of {SHARES[config.measure]}. To evade: to be taken for another "
-        "class than its own, or, where one was drawn at random, for that. L∞, radius in pixel units; PGD of "
+        f"Of {config.judged} test images, the share in % of {SHARES[config.measure]}. To evade: to be taken for "
+        "another class than its own, or, where one was drawn at random, for that. L∞, radius in pixel units; PGD of "
         f"{config.steps} steps from a random start. Accuracy of the source on all test images. Seed {config.seeds[0]}. "
         + provenance(behind)
     )
