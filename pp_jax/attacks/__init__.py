@@ -1,8 +1,8 @@
-"""Attacks: query strategies under one ask/tell contract, and the driver that gives them a budget."""
+"""Attacks: query strategies under one ask/tell contract, and the driver that gives them a budget; `evasion`."""
 
 from typing import TYPE_CHECKING, Any
 
-from pp_jax.attacks import structural
+from pp_jax.attacks import evasion, structural
 from pp_jax.attacks.acquisition import DFAL, DFALKCenter, Entropy, KCenter, Known, RareClasses
 from pp_jax.attacks.active import ActiveThief, army_of_thieves, swift_thief
 from pp_jax.attacks.adaptive import AdaptiveKnockoff
@@ -64,6 +64,7 @@ __all__ = [
     "dfme",
     "dfms_hl",
     "disguide",
+    "evasion",
     "ideal",
     "jb_self",
     "jb_topk",

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from pp_jax._checks import check_count, check_range
-from pp_jax.geometry.posteriors import log_posterior
+from pp_jax.attacks.evasion.gradient import descend
+from pp_jax.attacks.evasion.steps import direction_towards, stepped
 from pp_jax.pytree import pytree
 from pp_jax.types import LogitsFn, Params
 
@@ -71,9 +72,9 @@ class SignedGradient:
     ) -> jax.Array:
         """Return the moved image, (1, H, W, C)."""
         del key
-        down = _gradient(logits_fn, params, image, jnp.argmax(answer))
+        down = direction_towards(logits_fn, params, image, jnp.argmax(answer))
         odd = (number // self.period) % 2 == 1
-        return _stepped(image, jnp.where(odd == self.ascend, down, -down), self.step_size)[None]
+        return stepped(image, jnp.where(odd == self.ascend, down, -down), self.step_size)[None]
 
 
 @pytree
@@ -127,21 +128,19 @@ class TargetedPGD:
             )
         others = jnp.where(jnp.arange(len(scores)) == jnp.argmax(answer), -jnp.inf, scores)
         targets = jax.lax.top_k(others, self.classes)[1]
-        return jax.vmap(lambda target: self._towards(logits_fn, params, image, target))(targets)
+
+        def towards(target: jax.Array) -> jax.Array:
+            return descend(
+                logits_fn, params, image, target, first=image, step_size=self.step_size, radius=self.radius,
+                steps=self.steps, targeted=True,
+            )  # fmt: skip
+
+        return jax.vmap(towards)(targets)
 
     def _ranking(self, logits: jax.Array, key: Any) -> jax.Array:
         """What ranks the classes, (K,)."""
         del key
         return logits
-
-    def _towards(self, logits_fn: LogitsFn, params: Params, start: jax.Array, target: jax.Array) -> jax.Array:
-        """The image after all steps towards one class."""
-
-        def step(_: int, image: jax.Array) -> jax.Array:
-            image = _stepped(image, _gradient(logits_fn, params, image, target), self.step_size)
-            return jnp.clip(image, start - self.radius, start + self.radius).astype(start.dtype)
-
-        return jax.lax.fori_loop(0, self.steps, step, start)
 
 
 @pytree
@@ -213,17 +212,3 @@ def _moved(
         return move(logits_fn, params, image, answer, number, own)
 
     return jax.vmap(one)(images, answers, index)
-
-
-def _gradient(logits_fn: LogitsFn, params: Params, image: jax.Array, label: jax.Array) -> jax.Array:
-    """∇_x log F_A(x)_label."""
-
-    def log_prob(image: jax.Array) -> jax.Array:
-        return log_posterior(logits_fn, params, image)[label]
-
-    return jax.grad(log_prob)(image)
-
-
-def _stepped(image: jax.Array, direction: jax.Array, step_size: jax.Array | float) -> jax.Array:
-    """The image one signed step along `direction`, in pixel space."""
-    return jnp.clip(image + step_size * jnp.sign(direction), 0, 1).astype(image.dtype)

@@ -8,6 +8,7 @@ from pp_jax.evaluation.attackers import OWN_IMAGES, QUICK, STANDARD, Attacker, A
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equalized, equalize
 from pp_jax.evaluation.evaluating import check, check_budget, evaluate, rehearse
+from pp_jax.evaluation.keeping import stolen_model
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.report import Report, Row
 from pp_jax.evaluation.setups import Run, Setup
@@ -41,5 +42,6 @@ __all__ = [
     "metrics",
     "named",
     "rehearse",
+    "stolen_model",
     "sweep",
 ]

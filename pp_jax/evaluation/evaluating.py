@@ -19,6 +19,7 @@ from pp_jax.evaluation.answered import AnsweredNetwork
 from pp_jax.evaluation.attackers import STANDARD, Attacker, AttackerSet
 from pp_jax.evaluation.entries import Entry
 from pp_jax.evaluation.equalizing import Equal, Equalized, check_amount, equalize
+from pp_jax.evaluation.keeping import check_keepable
 from pp_jax.evaluation.machines import Machines
 from pp_jax.evaluation.owning import check_own
 from pp_jax.evaluation.report import Report, Row
@@ -50,6 +51,7 @@ def evaluate(
     note: Mapping[str, Any] | None = None,
     runs_folder: str | Path = "runs/evaluation",
     machines: Machines = Machines(),  # noqa: B008
+    keep_models: bool = False,
 ) -> Report:
     """Attack every defense with every attacker that applies, and report the worst case of each.
 
@@ -79,6 +81,8 @@ def evaluate(
         note: what else the records should tell, as JSON values.
         runs_folder: where the records go.
         machines: where runs are computed.
+        keep_models: whether to keep every stolen model beside its record, for `stolen_model`. Such runs are records of
+            their own: those of a call without it are not found again.
 
     Returns:
         The report: rows, table, figure, page.
@@ -96,9 +100,11 @@ def evaluate(
     entries = check(defenses, attackers, seeds, equal=equal, at=at)
     setup = Setup(
         victim, pool, test, network or victim.network, recipe, budget, presumed, outliers, start, probe, note or {},
-        folder / "networks", own,
+        folder / "networks", own, keep_models,
     )  # fmt: skip
     check_setup(setup, entries, attackers)
+    if keep_models:
+        check_keepable(setup)
     rehearse(entries, victim, presumed or setup.network, setup.classes, setup.image_shape, outliers=outliers)
     chosen = [Equalized(entry) for entry in entries]
     if equal is not None and at is not None:

@@ -18,6 +18,7 @@ from pp_jax.attacks.online import online
 from pp_jax.defenses.cards import presumed
 from pp_jax.defenses.composition import UNDEFENDED
 from pp_jax.detection.policy import Policy
+from pp_jax.evaluation import keeping
 from pp_jax.evaluation.answered import AnsweredNetwork
 from pp_jax.evaluation.attackers import Attacker
 from pp_jax.evaluation.entries import Entry
@@ -262,8 +263,10 @@ def write(
     setup: Setup, run: Run, folder: Path, at: Deployed, stolen: Stolen, network: Any, params: Any,
     seconds: Mapping[str, float], started: float,
 ) -> None:  # fmt: skip
-    """Judge a stolen model, and write the record."""
+    """Judge a stolen model, keep it where that is wanted, and write the record: with one, the model is there."""
     result = judge(setup, at, stolen, network, params, adapted=run.attacker.learner.adapted)
+    if setup.keep_models:
+        keeping.save(folder, run.config(setup), params, extra_outputs=run.attacker.learner.extra_outputs)
     timings = {"queries_s": stolen.seconds, **seconds, "total_s": time.perf_counter() - started}
     records.write(folder, kind=KIND, config=run.config(setup), result=result, timings=timings)
 

@@ -42,6 +42,7 @@ class Setup:
         own: labelled images of the attackers' own, for those that have some.
         note: what else a record should tell, as JSON values.
         kept: folder of the networks that defenses train for themselves.
+        keep_models: whether every stolen model is kept beside its record.
     """
 
     victim: Victim
@@ -57,6 +58,7 @@ class Setup:
     note: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kept: Path | None = None
     own: Images | None = None
+    keep_models: bool = False
 
     @functools.cached_property
     def classes(self) -> int:
@@ -132,6 +134,7 @@ class Run(NamedTuple):
             "defense": defense,
             "setting": records.key(content),
             **setup.note,
+            **({"stolen_model": "kept"} if setup.keep_models else {}),
             "seed": self.seed,
         }
 
