@@ -1,6 +1,7 @@
 """Training: one loop over epochs with an exchangeable loss, for a victim on its labels and an attacker on responses."""
 
 from pp_jax.training.contracts import Loss, Trainable
+from pp_jax.training.entangled import Entangled, soft_nearest_neighbour
 from pp_jax.training.fitting import State, fit, start
 from pp_jax.training.losses import OutlierExposure, SoftCrossEntropy, outlier_exposure, soft_cross_entropy
 from pp_jax.training.many import Sets, bytes_each, fit_many
@@ -13,6 +14,7 @@ from pp_jax.training.validation import Best
 
 __all__ = [
     "Best",
+    "Entangled",
     "FirstClasses",
     "Loss",
     "MixMatch",
@@ -31,5 +33,6 @@ __all__ = [
     "make_step",
     "outlier_exposure",
     "soft_cross_entropy",
+    "soft_nearest_neighbour",
     "start",
 ]
