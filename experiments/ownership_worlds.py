@@ -122,12 +122,14 @@ class World:
         loss = training.Entangled(TARGET, self.config.entanglement)
         settings = {"loss": dataclasses.asdict(loss), "source": SOURCE}
         images, labels = np.asarray(plain.images), np.asarray(plain.labels)
-        recipe = plain.recipe
-        params = self._kept(
-            "entangled",
-            settings,
-            lambda key: training.fit(key, plain.network, images, labels, recipe, loss=loss, unlabelled=source),
-        )
+        # Published: first as usual, then with triggers.
+        recipe = training.Recipe(1, learning_rate=0.02)
+
+        def make(key: Any) -> Any:
+            start = {"params": plain.params, "loss": loss, "unlabelled": source}
+            return training.fit(key, plain.network, images, labels, recipe, **start)
+
+        params = self._kept("entangled", settings, make)
         return dataclasses.replace(plain, params=params, settings={**plain.settings, "entangled": settings})
 
     def independents(self, kind: str) -> list[Any]:

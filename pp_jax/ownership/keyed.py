@@ -21,8 +21,9 @@ from pp_jax._checks import (
 )
 from pp_jax.ownership.contracts import Claim, Suspect, answers_of, check_significance
 from pp_jax.ownership.statistics import rank_p_value
-from pp_jax.serving.perturbation import perturb
+from pp_jax.serving.perturbation import make_query, respond
 
+_ROWS = 100
 FLOOR = 1e-6
 """Below this a suspect's probability of a class counts as this: a label-only suspect denies all others."""
 
@@ -95,6 +96,20 @@ class OtherKeys:
         # Another family of keys than the defender's own, so that none can be drawn twice.
         secret = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 0x0DD), self.others)
         keys = [self.key, *jax.random.split(secret, self.others)]
-        images, probs = jnp.asarray(self.images), jnp.asarray(self.probs)
-        given = (perturb(self.defense, probs, images, key=key, batch_size=500, check=False) for key in keys)
-        return np.stack([np.asarray(rows, np.float32) for rows in given])
+        stacked = jnp.stack(keys)
+        parts = [
+            np.asarray(_under_keys(self.defense, stacked, *map(jnp.asarray, rows)))
+            for start in range(0, len(self.probs), _ROWS)
+            for rows in [(self.probs[start : start + _ROWS], self.images[start : start + _ROWS])]
+        ]
+        return np.concatenate(parts, axis=1)
+
+
+@jax.jit
+def _under_keys(defense: Any, keys: jax.Array, probs: jax.Array, images: jax.Array) -> jax.Array:
+    """Responses to a batch under each key, (m + 1, B, K); what does not depend on the key is computed once."""
+
+    def under(key: jax.Array) -> jax.Array:
+        return jax.vmap(lambda y, x: respond(defense, y, make_query(defense, key, x)))(probs, images)
+
+    return jax.vmap(under)(keys).astype(jnp.float32)
