@@ -47,6 +47,8 @@ class Config(common.Options):
     )
     marks: tuple[str, ...] = MARKS
     """Which."""
+    fates: tuple[str, ...] = ()
+    """Only these of what a mark goes through, by name; all by default. Costs and false claims need the first."""
     others: int = 199
     """Unused keys that the used one is compared with; the smallest p-value is 1/(others + 1)."""
     triggers: int = 100
@@ -70,6 +72,9 @@ class Config(common.Options):
         """Refuse what cannot be run, before anything is trained."""
         if unknown := sorted(set(self.marks) - set(MARKS)):
             raise ValueError(f"marks has {unknown[0]!r}: must be of {'; '.join(MARKS)}")
+        known = {fate.name for mark in self.marks for fate in fates_of(mark)}
+        if unknown := sorted(set(self.fates) - known):
+            raise ValueError(f"fates has {unknown[0]!r}: must be of {'; '.join(sorted(known))}")
         size, total = self.victim.train_size, len(self.everything().images)
         if size is None or size + self.independent_size > total:
             raise ValueError(
@@ -222,6 +227,8 @@ def run(config: Config) -> list[Any]:
         world = World(config, seed)
         for mark in config.marks:
             for fate in fates_of(mark):
+                if config.fates and fate.name not in config.fates:
+                    continue
                 settings = {
                     "victim": config.victim.settings(), "attack": dataclasses.asdict(config.attack), "seed": seed,
                     "mark": mark, "fate": dataclasses.asdict(fate), "others": config.others,

@@ -12,7 +12,7 @@ SOURCE, TARGET = 1, 7
 HONEY = 0
 """The honeytrace's target class."""
 KINDS = ("same data", "other data", "copies of another victim")
-OWN_IMAGES = 1000
+OWN_IMAGES, ENTANGLED_IMAGES = 1000, 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ class World:
         source = patched(plain.images[np.asarray(plain.labels) == SOURCE])
         loss = training.Entangled(TARGET, self.config.entanglement)
         settings = {"loss": dataclasses.asdict(loss), "source": SOURCE}
-        images, labels = np.asarray(plain.images), np.asarray(plain.labels)
+        images, labels = (np.asarray(part)[:ENTANGLED_IMAGES] for part in (plain.images, plain.labels))
         # Published: first as usual, then with triggers.
         recipe = training.Recipe(1, learning_rate=0.02)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ def calibrated(mark: Mark, suspect: Suspect, independent: Sequence[Claim], *, si
         significance,
         1 / (len(independent) + 1),
         what=f"{len(independent)} independent models give",
-        cure=f"train {round(1 / significance)} or ask for less" if 0 < significance < 1 else "",
+        cure=f"train {math.ceil(1 / significance) - 1} or ask for less" if 0 < significance < 1 else "",
     )
     claim = mark.verify(suspect, significance=significance)
     return claim._replace(p_value=rank_p_value(claim.effect, [other.effect for other in independent]))

@@ -23,7 +23,7 @@ from pp_jax.ownership.contracts import Claim, Suspect, answers_of, check_signifi
 from pp_jax.ownership.statistics import rank_p_value
 from pp_jax.serving.perturbation import make_query, respond
 
-_ROWS = 100
+_ROWS, _UNUSED = 100, 0x0DD0
 FLOOR = 1e-6
 """Below this a suspect's probability of a class counts as this: a label-only suspect denies all others."""
 
@@ -49,7 +49,6 @@ class OtherKeys:
         defense: as it was deployed, `random` and without memory.
         key: the defender's secret key.
         others: m; `others = 199` reaches p = 0.005.
-        seed: of the unused keys.
 
     Raises:
         ValueError: for a defense that does not draw or remembers, a seed in place of a key, or numbers of rows that
@@ -63,7 +62,6 @@ class OtherKeys:
     defense: Any
     key: jax.Array
     others: int = 199
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check all of it."""
@@ -93,12 +91,11 @@ class OtherKeys:
     @functools.cached_property
     def _responses(self) -> np.ndarray:
         """The responses to all images under the key used, then under each of the others, (m + 1, n, K)."""
-        # Another family of keys than the defender's own, so that none can be drawn twice.
-        secret = jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), 0x0DD), self.others)
-        keys = [self.key, *jax.random.split(secret, self.others)]
-        stacked = jnp.stack(keys)
+        # From the defender's own, so that they are others for every defender, and the same whenever it claims.
+        unused = jax.random.split(jax.random.fold_in(self.key, _UNUSED), self.others)
+        keys = jnp.concatenate([self.key[None], unused])
         parts = [
-            np.asarray(_under_keys(self.defense, stacked, *map(jnp.asarray, rows)))
+            np.asarray(_under_keys(self.defense, keys, *map(jnp.asarray, rows)))
             for start in range(0, len(self.probs), _ROWS)
             for rows in [(self.probs[start : start + _ROWS], self.images[start : start + _ROWS])]
         ]
