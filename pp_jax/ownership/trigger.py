@@ -17,9 +17,10 @@ from pp_jax.ownership.statistics import welch
 class TriggerMark:
     """Whether a suspect gives the target class more probability on triggers than independent models do.
 
-    Welch's one-sided t-test of f_target(x_i) over triggers x_i against `expected`, what models without the mark say of
-    the same images. The test takes images for the units of chance; that models differ among themselves it does not
-    know, so measure `false_claim_rate`, or use `calibrated`. For victims trained with `pp_jax.training.Entangled`, and
+    Welch's one-sided t-test of f_target(x_i) − margin over triggers x_i against `expected`, what models without the
+    mark say of the same images. The test takes images for the units of chance; that models differ among themselves it does
+    not know. Without a margin it claims independent models that give the class half a percent more; with one it may
+    still, so measure `false_claim_rate`, or use `calibrated`. For victims trained with `pp_jax.training.Entangled`, and
     for `pp_jax.defenses.Honeytrace`.
 
     The effect is the difference of the means, in [−1, 1].
@@ -29,9 +30,11 @@ class TriggerMark:
         target: the class.
         expected: probability of the target class for each trigger without the mark, (n,).
         classes: K.
+        margin: probability that a suspect must give beyond what is expected, in [0, 1); 0 is the plain t-test.
 
     Raises:
-        ValueError: for a target that is no class, or expected probabilities that are no probabilities or not as many.
+        ValueError: for a target that is no class, a margin out of range, or expected values that are no probabilities
+            or not as many.
 
     Source: the t-test of Neural Honeytrace (arXiv 2501.09328) and EWE (USENIX Security 2021); one-sided, and against
         independent models' answers to the same images.
@@ -41,12 +44,15 @@ class TriggerMark:
     target: int
     expected: Any
     classes: int
+    margin: float = 0.1
 
     def __post_init__(self) -> None:
         """Check all of it."""
         check_count("target", self.target, low=0)
         if self.target >= self.classes:
             raise ValueError(f"target is {self.target}: must be below the {self.classes} classes")
+        if not 0 <= self.margin < 1:
+            raise ValueError(f"margin must be at least 0 and below 1, not {self.margin:g}")
         count, expected = len(as_pixels(self.triggers, "triggers")), np.asarray(self.expected, np.float64)
         if expected.shape != (count,) or not ((expected >= 0) & (expected <= 1)).all():
             raise ValueError(f"expected must be ({count},) probabilities, one a trigger, not {expected.shape}")
@@ -68,7 +74,7 @@ class TriggerMark:
         smallest = 0.0 if len(self.triggers) >= 2 else 1.0
         check_significance(significance, smallest, what=f"{len(self.triggers)} triggers give", cure="make at least 2")
         said = answers_of(suspect, self.triggers, self.classes)[:, self.target]
-        _, _, p_value = welch(said, self.expected)
+        _, _, p_value = welch(said - self.margin, self.expected)
         return Claim(p_value, float(said.mean() - np.mean(self.expected)), len(said))
 
 

@@ -120,4 +120,4 @@ def _mean_squared_distance(points: jax.Array, included: jax.Array) -> jax.Array:
     """The mean of ‖h_i − h_j‖² over pairs that count: twice the total variance."""
     weights = included / jnp.maximum(jnp.sum(included), 1)
     centre = weights @ points
-    return 2 * weights @ jnp.sum((points - centre) ** 2, axis=1)
+    return 2 * weights @ jnp.sum((points - centre[None, :]) ** 2, axis=1)

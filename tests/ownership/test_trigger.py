@@ -52,8 +52,9 @@ def test_a_marked_victim_is_claimed_and_independent_models_are_not():
     claim = mark.verify(Model(NETWORK, _marked()))
     assert claim.holds(1e-6)
     assert claim.effect > 0.5
-    # Without the patch the victim says what others say.
+    # Without the patch the victim says what others say, but for what the plain t-test takes for more.
     plain = TriggerMark.against(_of_source(1, 128), TARGET, [_independent(3)], classes=4)
+    assert plain.verify(Model(NETWORK, _marked())).effect < 0.05
     assert not plain.verify(Model(NETWORK, _marked())).holds(0.01)
     assert not mark.verify(_independent(4)).holds(0.01)
 
@@ -66,11 +67,11 @@ def test_entangled_triggers_pass_to_a_copy_that_never_saw_one():
 def test_the_claim_is_welchs_test():
     rng = np.random.default_rng(0)
     said, expected = rng.dirichlet(np.ones(4), 20).astype(np.float32), rng.uniform(0, 0.5, 20)
-    mark = TriggerMark(np.zeros((20, 2, 2, 1), np.float32), 2, expected, 4)
-    claim = mark.verify(lambda _: said)
-    assert claim.p_value == pytest.approx(
-        stats.ttest_ind(said[:, 2], expected, equal_var=False, alternative="greater").pvalue, rel=1e-6
-    )
+    for margin in (0.0, 0.2):
+        claim = TriggerMark(np.zeros((20, 2, 2, 1), np.float32), 2, expected, 4, margin).verify(lambda _: said)
+        assert claim.p_value == pytest.approx(
+            stats.ttest_ind(said[:, 2] - margin, expected, equal_var=False, alternative="greater").pvalue, rel=1e-5
+        )
     assert claim.effect == pytest.approx(said[:, 2].mean() - expected.mean(), rel=1e-6)
 
 
@@ -96,6 +97,7 @@ def _unasked(images):
     ("call", "message"),
     [
         (lambda: TriggerMark(ZEROS, 4, np.zeros(3), 4), "target is 4: must be below the 4 classes"),
+        (lambda: TriggerMark(ZEROS, 1, np.zeros(3), 4, 1.0), "margin must be at least 0 and below 1, not 1"),
         (lambda: TriggerMark(ZEROS, 1, np.zeros(2), 4), r"expected must be \(3,\) probabilities"),
         (lambda: TriggerMark(ZEROS, 1, np.full(3, 1.5), 4), r"expected must be \(3,\) probabilities"),
         (lambda: TriggerMark.against(ZEROS, 1, [], classes=4), "independent must be at least one model"),
