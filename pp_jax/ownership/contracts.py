@@ -32,7 +32,7 @@ class Claim(NamedTuple):
     effect: float
     samples: int
 
-    def holds(self, significance: float = 0.01) -> bool:
+    def holds(self, significance: float) -> bool:
         """Whether ownership may be claimed at a significance: the p-value is not above it."""
         return self.p_value <= significance
 

@@ -18,10 +18,10 @@ class TriggerMark:
     """Whether a suspect gives the target class more probability on triggers than independent models do.
 
     Welch's one-sided t-test of f_target(x_i) − margin over triggers x_i against `expected`, what models without the
-    mark say of the same images. The test takes images for the units of chance; that models differ among themselves it does
-    not know. Without a margin it claims independent models that give the class half a percent more; with one it may
-    still, so measure `false_claim_rate`, or use `calibrated`. For victims trained with `pp_jax.training.Entangled`, and
-    for `pp_jax.defenses.Honeytrace`.
+    mark say of the same images. The test takes images for the units of chance; that models differ among themselves it
+    does not know. Without a margin it claims independent models that give the class half a percent more; with one it
+    may still, so measure `false_claim_rate`, or use `calibrated`. For victims trained with
+    `pp_jax.training.Entangled`, and for `pp_jax.defenses.Honeytrace`.
 
     The effect is the difference of the means, in [−1, 1].
 
