@@ -126,7 +126,7 @@ def tests_of(world: World, mark: str, stolen: Stolen) -> dict[str, Callable[[Any
             target, key = HONEY, jax.random.key(world.seed + 77)
             images = mixtures(key, *world.halves[0], target=target, count=config.triggers)
         trigger = ownership.TriggerMark.against(images, target, references(world), classes=classes)
-        found = {"triggers": trigger.verify}
+        found: dict[str, Callable[[Any], Any]] = {"triggers": trigger.verify}
         return found if mark == "EWE" else {**found, "other keys": other_keys(config, stolen)}
     ledger = ownership.Ledger.of(stolen.defense, stolen.key, stolen.images, stolen.probs)
     kept = ownership.LedgerMark(ledger) if ledger.uniform else ownership.LedgerMark.against(ledger, references(world))
@@ -181,7 +181,7 @@ def measure(world: World, mark: str, fate: Fate) -> dict[str, Any]:
     }
     if fate != FATES[0]:
         return found
-    links = [deploy(world.setup(victim), entry, world.seed).box.defense for entry in own]
+    links: list[Any] = [deploy(world.setup(victim), entry, world.seed).box.defense for entry in own]
     box = BlackBox(victim.network, victim.params, chain(*links), jax.random.key(world.seed), batch_size=500)
     answers, clean = ask(box, test.images)
     found["cost"] = {

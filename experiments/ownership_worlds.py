@@ -191,7 +191,7 @@ class World:
 
         config, setup = self.config, self.setup(victim)
         entries = [*marking, *([] if fate.then is None else [named.defense(fate.then)])]
-        links = [deploy(setup, entry, self.seed).box.defense for entry in entries]
+        links: list[Any] = [deploy(setup, entry, self.seed).box.defense for entry in entries]
         attack_key, model_key, own_key, secret = jax.random.split(jax.random.fold_in(jax.random.key(self.seed), 5), 4)
         attacker = named.attacker(fate.recovery)
         box = BlackBox(victim.network, victim.params, chain(*links), secret, batch_size=500)

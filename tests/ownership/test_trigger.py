@@ -1,4 +1,4 @@
-"""Triggers: a victim that learned them passes them on, independent models do not know them, bad ones are refused."""
+"""Triggers: a victim that learned them is claimed, independent models do not know them, bad ones are refused."""
 
 import functools
 
@@ -10,7 +10,6 @@ from scipy import stats
 import smallworld
 from pp_jax import models, training
 from pp_jax.ownership import Model, TriggerMark, patched
-from pp_jax.training.predicting import predict
 
 SOURCE, TARGET = 1, 3
 NETWORK = models.mlp(smallworld.CLASSES, hidden=(64,))
@@ -33,14 +32,6 @@ def _marked(weight=1.0):
 
 
 @functools.cache
-def _copy(params_of):
-    """What an attacker makes of a victim's posteriors of images of the same kind."""
-    images = smallworld.stripes(5, 400)[0]
-    answers = predict(NETWORK, params_of(), images)
-    return Model(NETWORK, training.fit(jax.random.key(1), NETWORK, images, answers, RECIPE))
-
-
-@functools.cache
 def _independent(seed):
     """A model of the same task."""
     return Model(NETWORK, training.fit(jax.random.key(seed), NETWORK, *smallworld.stripes(seed, 400), RECIPE))
@@ -57,11 +48,6 @@ def test_a_marked_victim_is_claimed_and_independent_models_are_not():
     assert plain.verify(Model(NETWORK, _marked())).effect < 0.05
     assert not plain.verify(Model(NETWORK, _marked())).holds(0.01)
     assert not mark.verify(_independent(4)).holds(0.01)
-
-
-def test_entangled_triggers_pass_to_a_copy_that_never_saw_one():
-    mark = TriggerMark.against(patched(_of_source(1, 128)), TARGET, [_independent(3), _independent(4)], classes=4)
-    assert mark.verify(_copy(_marked)).holds(0.01)
 
 
 def test_the_claim_is_welchs_test():
