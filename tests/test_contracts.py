@@ -70,6 +70,12 @@ TRAITS = {
     "EDM": (defenses.EDM(linear_logits, jax.tree.map(lambda w: jnp.stack([w, -w]), PARAMS)), True, True),
     "misinformation": (defenses.AdaptiveMisinformation(linear_logits, PARAMS, 0.7), False, True),
     "KeyedSwap": (defenses.KeyedSwap(None, PARTNERS), True, False),
+    "DAWN": (defenses.DAWN(0.5), True, False),
+    "Honeytrace": (
+        defenses.Honeytrace(lambda params, image: image.ravel(), None, jnp.zeros((1, 9)), jnp.zeros(CLASSES), 1.0),
+        True,
+        True,
+    ),
     "Resampled": (defenses.Resampled(jnp.eye(CLASSES)[:, None, :]), True, False),
     "ModelGuardW": (defenses.ModelGuardW(0.5), False, False),
     "ModelGuardS": (defenses.ModelGuardS(0.5, CLASSES), True, False),

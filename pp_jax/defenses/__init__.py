@@ -1,11 +1,13 @@
 """Defenses that perturb a prediction: `defense(probs, query) -> answer`, one posterior at a time."""
 
-from pp_jax.defenses import diverse, grad2, keyed_swap, misinformation
+from pp_jax.defenses import diverse, grad2, honeytrace, keyed_swap, misinformation
 from pp_jax.defenses.boundary import BDPL
 from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.composition import Chain, chain
+from pp_jax.defenses.dawn import DAWN
 from pp_jax.defenses.diverse import EDM
 from pp_jax.defenses.grad2 import GRAD2
+from pp_jax.defenses.honeytrace import Honeytrace
 from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.defenses.mad import MAD
 from pp_jax.defenses.misinformation import AdaptiveMisinformation
@@ -18,6 +20,7 @@ from pp_jax.defenses.truncation import HighConfidence, Rounding, Top1, TopK
 
 __all__ = [
     "BDPL",
+    "DAWN",
     "DCP",
     "EDM",
     "GRAD2",
@@ -27,6 +30,7 @@ __all__ = [
     "Chain",
     "Defender",
     "HighConfidence",
+    "Honeytrace",
     "KeyedSwap",
     "ModelGuardS",
     "ModelGuardW",
@@ -41,6 +45,7 @@ __all__ = [
     "chain",
     "diverse",
     "grad2",
+    "honeytrace",
     "keyed_swap",
     "misinformation",
 ]

@@ -3,6 +3,7 @@
 from pp_jax.training.adapting import t3a
 from pp_jax.training.contracts import Loss, Trainable, WrappingLoss
 from pp_jax.training.contrastive import Contrastive
+from pp_jax.training.entangled import Entangled, soft_nearest_neighbour
 from pp_jax.training.erasing import SelfDistillation
 from pp_jax.training.fitting import State, fit, start
 from pp_jax.training.losses import OutlierExposure, SoftCrossEntropy, outlier_exposure, soft_cross_entropy
@@ -18,6 +19,7 @@ from pp_jax.training.validation import Best
 __all__ = [
     "Best",
     "Contrastive",
+    "Entangled",
     "FirstClasses",
     "Loss",
     "MixMatch",
@@ -39,6 +41,7 @@ __all__ = [
     "make_step",
     "outlier_exposure",
     "soft_cross_entropy",
+    "soft_nearest_neighbour",
     "start",
     "t3a",
 ]
