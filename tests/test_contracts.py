@@ -38,6 +38,7 @@ RNG = np.random.default_rng(0)
 PROBS = RNG.dirichlet(np.ones(CLASSES), 6).astype(np.float32)
 IMAGES = RNG.random((6, SIDE, SIDE, 1), np.float32)
 PARTNERS = jnp.array([1, 0, 3, 2])
+STORED = jnp.eye(CLASSES)[:, None, :]
 
 
 def _mad(**options):
@@ -70,7 +71,13 @@ TRAITS = {
     "EDM": (defenses.EDM(linear_logits, jax.tree.map(lambda w: jnp.stack([w, -w]), PARAMS)), True, True),
     "misinformation": (defenses.AdaptiveMisinformation(linear_logits, PARAMS, 0.7), False, True),
     "KeyedSwap": (defenses.KeyedSwap(None, PARTNERS), True, False),
-    "Resampled": (defenses.Resampled(jnp.eye(CLASSES)[:, None, :]), True, False),
+    "GatedResampled": (
+        defenses.GatedResampled(None, STORED, None, None, closed="drawn"),
+        True,
+        False,
+    ),
+    "EMMA": (defenses.EMMA(jnp.eye(CLASSES)), False, False),
+    "Resampled": (defenses.Resampled(STORED), True, False),
     "ModelGuardW": (defenses.ModelGuardW(0.5), False, False),
     "ModelGuardS": (defenses.ModelGuardS(0.5, CLASSES), True, False),
     "BDPL": (defenses.BDPL(0.5, 0.1), True, False),

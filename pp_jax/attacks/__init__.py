@@ -7,6 +7,7 @@ from pp_jax.attacks.augment import SignedGradient, TargetedPGD
 from pp_jax.attacks.driver import collect
 from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda
 from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.attacks.near_copies import NearCopies
 from pp_jax.attacks.online import OnlineTheft, online
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
 from pp_jax.attacks.seeking import Seeking
@@ -22,6 +23,7 @@ __all__ = [
     "JacobianAugmentation",
     "Knockoff",
     "Loss",
+    "NearCopies",
     "OnlineTheft",
     "QueriesFailed",
     "QueriesStopped",

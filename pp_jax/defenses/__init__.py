@@ -5,6 +5,8 @@ from pp_jax.defenses.boundary import BDPL
 from pp_jax.defenses.cards import Card, Defender, Strength
 from pp_jax.defenses.composition import Chain, chain
 from pp_jax.defenses.diverse import EDM
+from pp_jax.defenses.emma import EMMA
+from pp_jax.defenses.gated import GatedResampled
 from pp_jax.defenses.grad2 import GRAD2
 from pp_jax.defenses.keyed_swap import KeyedSwap
 from pp_jax.defenses.mad import MAD
@@ -20,12 +22,14 @@ __all__ = [
     "BDPL",
     "DCP",
     "EDM",
+    "EMMA",
     "GRAD2",
     "MAD",
     "AdaptiveMisinformation",
     "Card",
     "Chain",
     "Defender",
+    "GatedResampled",
     "HighConfidence",
     "KeyedSwap",
     "ModelGuardS",

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.attacks.near_copies import NearCopies
 from pp_jax.attacks.online import Sees
+from pp_jax.defenses.misinformation import MisinformationLoss
 from pp_jax.recovery.ddae import DDAEPlus
 from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
 from pp_jax.recovery.neighbours import Neighbours
 from pp_jax.recovery.partial_bayes import PartialBayes
+from pp_jax.recovery.passing import Consistent, CopyTest, PassingKnown
 from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.results.identity import describe
@@ -152,6 +155,10 @@ S4L = Attacker("S4L", learner=Learner(Rotations(0.3), extra_outputs=4))
 RELABELLING = Attacker("pair relabelling", PairRelabelling())
 NEIGHBOURS = Attacker("neighbours", Neighbours(), probes=100)
 KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
+CONSISTENT = Attacker("consistent", Consistent())
+COPY_TEST = Attacker("copy test", CopyTest(), NearCopies())
+COMPLEMENTARY = Attacker("complementary", HardLabel(), learner=Learner(MisinformationLoss()))
+PASSING_KNOWN = Attacker("passing known", PassingKnown(), privileged=True)
 
 STANDARD = AttackerSet(
     "standard",

@@ -12,9 +12,11 @@ from pp_jax.recovery.inversion import (
 from pp_jax.recovery.knowledge import Knowledge
 from pp_jax.recovery.neighbours import Neighbours, fit_between, infer_readings, pairs_from_queries
 from pp_jax.recovery.partial_bayes import PartialBayes, partial_bayes
+from pp_jax.recovery.passing import Consistent, CopyTest, PassingKnown
 from pp_jax.recovery.selecting import AgreementFilter, AsGiven, ClassBalanced, HardLabel, MostConfident
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.recovery.simple import nudge, smoothing, top1
+from pp_jax.recovery.transitions import anchor_transitions, invert_transitions, transitions_from_pairs
 
 __all__ = [
     "DDAE",
@@ -22,6 +24,8 @@ __all__ = [
     "AgreementFilter",
     "AsGiven",
     "ClassBalanced",
+    "Consistent",
+    "CopyTest",
     "DDAEImagined",
     "DDAEPlus",
     "HardLabel",
@@ -32,13 +36,16 @@ __all__ = [
     "Neighbours",
     "PairRelabelling",
     "PartialBayes",
+    "PassingKnown",
     "SelfTraining",
+    "anchor_transitions",
     "ddae",
     "ddae_plus",
     "fit_between",
     "infer_readings",
     "invert_known_mad",
     "invert_mad",
+    "invert_transitions",
     "nudge",
     "pairs_from_queries",
     "partial_bayes",
@@ -47,4 +54,5 @@ __all__ = [
     "shadow_posteriors",
     "smoothing",
     "top1",
+    "transitions_from_pairs",
 ]
