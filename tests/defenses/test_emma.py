@@ -85,7 +85,7 @@ def test_bad_parameters_are_refused():
     with pytest.raises(ValueError, match="weight must be at least 0 and at most 1, not 2"):
         EMMA(MATRIX, 2.0)
     for bad in (MATRIX[:2], 2 * MATRIX, -MATRIX):
-        with pytest.raises(ValueError, match="transitions must be .* with rows on the simplex"):
+        with pytest.raises(ValueError, match=r"transitions must be .* with rows on the simplex"):
             EMMA(bad)
     with pytest.raises(ValueError, match="transitions are of 3 classes, the posterior has 4"):
         perturb(EMMA(MATRIX), np.full((1, 4), 0.25, np.float32), np.zeros((1, 2, 2, 1), np.float32))
