@@ -45,6 +45,7 @@ def learned():
     return params, images, probs, labels, np.asarray(matrix)
 
 
+@pytest.mark.slow
 def test_what_is_learned_is_a_row_stochastic_matrix_that_keeps_the_top_class(learned):
     _, _, probs, _, matrix = learned
     np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-5)
@@ -53,6 +54,7 @@ def test_what_is_learned_is_a_row_stochastic_matrix_that_keeps_the_top_class(lea
     assert ((probs @ matrix).argmax(1) == probs.argmax(1)).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_student_that_takes_a_step_on_the_responses_is_less_sure_of_the_victims_class(learned):
     params, images, probs, _, matrix = learned
 

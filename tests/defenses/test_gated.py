@@ -15,7 +15,7 @@ from pp_jax.defenses.fields import Fields, blurred
 from pp_jax.defenses.gated import fields
 from pp_jax.defenses.resampled import Resampled
 from pp_jax.types import Query
-from support import broken_promises, hard_posteriors
+from support import broken_promises, hard_posteriors, quick
 
 KEY = jax.random.key(5)
 CLASSES = 4
@@ -41,7 +41,7 @@ def fitted(closed="local", **options):
     return GatedResampled.fitted(defender, closed=closed, **options)
 
 
-@pytest.mark.parametrize("closed", FORMS)
+@pytest.mark.parametrize("closed", quick(FORMS, 2))
 def test_responses_are_posteriors_for_every_hard_posterior(closed):
     probs = hard_posteriors(np.random.default_rng(2), 200, CLASSES)
     images = np.random.default_rng(3).random((200, 8, 8, 1), np.float32)
@@ -50,7 +50,7 @@ def test_responses_are_posteriors_for_every_hard_posterior(closed):
     assert not any(counts.values()), counts
 
 
-@pytest.mark.parametrize("closed", ["drawn", "local"])
+@pytest.mark.parametrize("closed", quick(["drawn", "local"], 1))
 def test_the_response_behind_the_gate_does_not_depend_on_the_posterior(closed):
     rng = np.random.default_rng(4)
     one, other = (rng.dirichlet(np.ones(CLASSES), 60).astype(np.float32) for _ in range(2))
@@ -58,7 +58,7 @@ def test_the_response_behind_the_gate_does_not_depend_on_the_posterior(closed):
     np.testing.assert_array_equal(*answers)
 
 
-@pytest.mark.parametrize("closed", FORMS)
+@pytest.mark.parametrize("closed", quick(FORMS, 2))
 def test_an_image_keeps_its_response_in_any_batch_and_another_key_gives_another(closed):
     probs = np.random.default_rng(4).dirichlet(np.ones(CLASSES), 60).astype(np.float32)
     once = np.asarray(perturb(made(closed), probs, IMAGES, key=KEY))
@@ -91,6 +91,7 @@ def test_copies_of_an_image_agree_where_the_response_is_local_and_differ_where_i
     assert (apart("local", amplitude=0.0) < 1e-5).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_labels_response_has_the_entries_of_the_posterior_under_a_class_that_depends_on_place():
     probs = np.random.default_rng(4).dirichlet(np.ones(CLASSES), 60).astype(np.float32)
     found = np.asarray(perturb(made("label"), probs, IMAGES, key=KEY))
@@ -113,6 +114,7 @@ def test_a_fitted_gate_answers_its_own_distribution_truly_and_others_from_the_st
     np.testing.assert_allclose(open_gate, probs, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_attacker_has_neither_gate_nor_cells():
     guess = fitted().presumed(jax.random.key(3), small.network(), (8, 8, 1))
     assert guess.novelty is None
@@ -120,6 +122,7 @@ def test_an_attacker_has_neither_gate_nor_cells():
     assert fitted("drawn").presumed(jax.random.key(3), small.network(), (8, 8, 1)).random
 
 
+@pytest.mark.slow
 def test_fields_vary_by_one_and_near_images_have_near_values():
     drawn = Fields.drawn(KEY, IMAGES, outputs=300, width=1.0, side=4)
     values = np.asarray(jax.jit(jax.vmap(drawn))(IMAGES))

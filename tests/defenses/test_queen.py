@@ -56,6 +56,7 @@ def test_queries_far_apart_cover_a_class_and_its_score_is_the_sum_by_hand():
     np.testing.assert_allclose(state.scores[jnp.array([0, 2])], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_beyond_the_threshold_sensitive_queries_get_the_reversed_gradient():
     defense = made(radius=0.1, threshold=0.01)
     grid = np.stack([[0.45 * np.cos(a), 0.45 * np.sin(a), 0.6] for a in np.linspace(0, 1.5, 8)])
@@ -70,6 +71,7 @@ def test_beyond_the_threshold_sensitive_queries_get_the_reversed_gradient():
     assert (top == 2).all()
 
 
+@pytest.mark.slow
 def test_one_user_poisons_another_where_the_coverage_is_shared():
     """Griefing: the second user's first query is reversed because of the first user's."""
     defense = made(radius=0.1, threshold=0.01)
@@ -81,6 +83,7 @@ def test_one_user_poisons_another_where_the_coverage_is_shared():
     assert np.abs(after - probs).sum() > 0.1
 
 
+@pytest.mark.slow
 def test_what_is_not_sensitive_moves_towards_the_farthest_class_and_keeps_its_own():
     found, _, probs = _asked(made(), [[0.9, 0.1, 0.0]])
     path = [[0.9, 0.1, 0.0] + s / 20 * (np.eye(3)[2] - [0.9, 0.1, 0.0]) for s in range(21)]
@@ -100,6 +103,7 @@ def test_the_reversed_gradient_is_the_posterior_of_the_largest_cosine():
         assert best @ towards / np.linalg.norm(best) >= cosines.max() - 1e-5
 
 
+@pytest.mark.slow
 def test_responses_are_posteriors_for_every_hard_posterior_and_a_cut_sequence_is_the_same():
     probs = hard_posteriors(RNG, 120, 3)
     images = RNG.random((120, 3)).astype(np.float32)
@@ -112,6 +116,7 @@ def test_responses_are_posteriors_for_every_hard_posterior_and_a_cut_sequence_is
     np.testing.assert_allclose(after.scores, state.scores, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_plane_brings_a_class_together():
     labels = RNG.integers(0, 3, 300)
     features = (np.eye(6)[labels] + 0.5 * RNG.normal(size=(300, 6))).astype(np.float32)
@@ -124,7 +129,7 @@ def test_the_plane_brings_a_class_together():
     assert spread(200) < 0.7 * spread(0)
 
 
-def test_the_contrastive_loss_is_that_by_hand_and_members_learn_by_themselves():
+def test_the_contrastive_loss_is_that_by_hand():
     places, labels = RNG.normal(size=(6, 2)), np.array([0, 0, 1, 1, 1, 2])
     unit = places / np.linalg.norm(places, axis=1, keepdims=True)
     total = 0.0
@@ -135,6 +140,10 @@ def test_the_contrastive_loss_is_that_by_hand_and_members_learn_by_themselves():
         total -= np.mean(same) if same else 0.0
     found = contrastive.contrastive_loss(jnp.asarray(places, jnp.float32), jnp.asarray(labels))
     np.testing.assert_allclose(found, total / 6, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_members_learn_by_themselves():
     models = Ensemble(Linear(3), 2).init(jax.random.key(0), (2, 2, 1))
     value, _ = MembersLoss()(Ensemble(Linear(3), 2), models, jnp.zeros((2, 2, 2, 1)), jnp.eye(3)[:2], None, None)
     np.testing.assert_allclose(value, 2 * np.log(3), rtol=1e-5)

@@ -55,6 +55,7 @@ def test_the_tempered_loss_is_that_by_hand_for_labels_and_soft_targets():
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_nasty_teacher_is_right_and_its_other_probabilities_are_not_the_victims(defender):
     made = NastyTeacher.fitted(defender, weight=0.1, epochs=10)
     found, usual = _responses(made), predict(NETWORK, defender.params, FRESH)
@@ -68,21 +69,25 @@ def test_a_nasty_teacher_is_right_and_its_other_probabilities_are_not_the_victim
     assert apart(found) > 1.5 * apart(_responses(plain))
 
 
+@pytest.mark.slow
 def test_a_distilled_victim_is_right_and_surer_than_one_of_temperature_one(defender):
     sure, usual = (_responses(Distillation.fitted(defender, temperature=t, epochs=10)) for t in (20.0, 1.0))
     assert (sure.argmax(1) == TRUTH).mean() > 0.9
     assert np.median(1 - sure.max(1)) < 0.1 * np.median(1 - usual.max(1))
 
 
+@pytest.mark.slow
 def test_the_victims_posterior_is_not_looked_at_and_nothing_can_be_presumed(defender):
     made = Retrained(NETWORK, defender.params)
     np.testing.assert_allclose(_responses(made), predict(NETWORK, defender.params, FRESH), atol=1e-6)
     assert made.presumed(KEY, NETWORK, (6, 6, 1)) is None
 
 
-def test_what_does_not_fit_is_refused(defender):
+def test_what_does_not_fit_is_refused():
+    params = linear_params(KEY, 36, 4)
+    defender = Defender(Linear(4), params, IMAGES, LABELS, RECIPE, 4, (6, 6, 1), Linear(4), KEY)
     with pytest.raises(ValueError, match="network knows 4 classes, the victim's posterior has 3"):
-        perturb(Retrained(NETWORK, defender.params), np.full((1, 3), 1 / 3, np.float32), FRESH[:1])
+        perturb(Retrained(Linear(4), params), np.full((1, 3), 1 / 3, np.float32), FRESH[:1])
     with pytest.raises(ValueError, match="weight must be at least 0 and at most 1e"):
         NastyLoss(-1.0)
     with pytest.raises(ValueError, match="temperature must be above 0"):
