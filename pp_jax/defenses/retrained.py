@@ -21,7 +21,7 @@ from pp_jax.types import LogitsFn, Params, Query
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Retrained:
-    """Answer with a network that was trained to be hard to steal; made by `NastyTeacher`, `Distillation` or `InI`.
+    """Answer with a network that was trained to be hard to steal; made by `NastyTeacher` or `Distillation`.
 
     ỹ = softmax(F(x))
 
