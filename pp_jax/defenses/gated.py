@@ -20,6 +20,7 @@ from pp_jax.pytree import pytree
 from pp_jax.types import Query
 
 Closed = Literal["other", "drawn", "local", "label"]
+Drawn = tuple[Fields | None, Fields | None]
 
 _ROWS = 16
 _RIPPLE_SIDE = 1024
@@ -124,17 +125,18 @@ class GatedResampled:
             amplitude: ρ.
         """
         stored = Resampled.fitted(defender, each=_ROWS).stored
-        local = closed in ("local", "label")
         images = jnp.zeros((1, *defender.image_shape)) if defender.rehearsal else defender.training_set()[0]
-        drawn = fields(defender.surrogate_key, images, stored.shape, width) if local else (None, None)
+        drawn: Drawn = (None, None)
+        if closed in ("local", "label"):
+            drawn = fields(defender.surrogate_key, images, stored.shape, width)
         gate = None if defender.rehearsal else gate_of(defender)
-        return cls(gate, stored, *drawn, share, amplitude, closed)
+        return cls(gate, stored, drawn[0], drawn[1], share, amplitude, closed)
 
     def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> GatedResampled:
         """The same design with a key of the attacker's own, and without the gate: every query counts as strange."""
         del network
         images = jax.random.uniform(key, (32, *image_shape))
-        drawn = (None, None) if self.cells is None else fields(key, images, self.stored.shape, 0.5)
+        drawn: Drawn = (None, None) if self.cells is None else fields(key, images, self.stored.shape, 0.5)
         return dataclasses.replace(self, novelty=None, cells=drawn[0], ripple=drawn[1])
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
