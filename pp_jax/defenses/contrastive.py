@@ -87,7 +87,7 @@ def plane_of(key: jax.Array, features: Any, labels: Any, *, classes: int, steps:
     groups = [places[labels == label] for label in range(classes)]
     centres = np.stack([group.mean(axis=0) if len(group) else np.zeros(2, np.float32) for group in groups])
     apart = [np.linalg.norm(group - centre, axis=1) for group, centre in zip(groups, centres, strict=True)]
-    scales = np.float32([max(float(own.mean()) if len(own) else 1.0, 1e-6) for own in apart])
+    scales = np.asarray([max(float(own.mean()) if len(own) else 1.0, 1e-6) for own in apart], np.float32)
     return Plane(
         carry[0], jnp.asarray(mean, jnp.float32), jnp.float32(deviation), jnp.asarray(centres), jnp.asarray(scales)
     )
