@@ -62,15 +62,16 @@ def griefed(config: Config, victim: Any, test: Any, radius: float) -> list[tuple
     setup = Setup(victim, test, test, network, recipe, 1, kept=config.runs / config.folder / "networks")
     box = setups.deploy(setup, Entry(QUEEN, radius=radius, members=config.members), 0).box
     others, labels = test.images[: config.others], np.asarray(test.labels)[: config.others]
-    clean = predict(victim.network, victim.params, others)
-    state, spent, found = box.defense.init(), 0, []
+    defense: Any = box.defense
+    clean: Any = predict(victim.network, victim.params, others)
+    state, spent, found = defense.init(), 0, []
     for queries in sorted(config.queries):
         mine = victim.images[spent:queries]
         if len(mine):
-            probs = predict(victim.network, victim.params, mine)
-            _, state = perturb_sequence(box.defense, state, probs, mine, key=box.key)
+            probs: Any = predict(victim.network, victim.params, mine)
+            _, state = perturb_sequence(defense, state, probs, mine, key=box.key)
         spent = queries
-        answers, _ = perturb_sequence(box.defense, state, clean, others, key=box.key)
+        answers, _ = perturb_sequence(defense, state, clean, others, key=box.key)
         tops = np.asarray(answers).argmax(axis=1)
         found.append((queries, float((tops != clean.argmax(axis=1)).mean()), float((tops == labels).mean())))
     return found
