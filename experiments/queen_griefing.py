@@ -3,9 +3,9 @@
     python -m experiments.queen_griefing --victim.train-size 10000      # about 3 minutes on 2 CPU cores
 
 A client queries images of the victim's own distribution, which is all it needs to cover the cores of the classes; then
-other users ask, and QUEEN answers from the same memory. Shows, after how many of the client's queries, how many of the
-others' responses are reversed gradients and what accuracy is left to them. Writes `queen_griefing.md` into
-`runs/queen_griefing`. Expected: docs/results/new_defenses.md.
+other users ask, and QUEEN answers from the same memory. Shows, after how many of the client's queries, how many classes
+are beyond QUEEN's threshold, how far the others' responses are moved and what accuracy is left to them. Writes
+`queen_griefing.md` into `runs/queen_griefing`. Expected: docs/results/new_defenses.md.
 """
 
 import dataclasses
@@ -44,15 +44,15 @@ def run(config: Config) -> Any:
         raise ValueError(f"queries are {config.queries}: must be at most {len(victim.images)}, the client's images")
     lines = []
     for radius in config.radius:
-        for queries, poisoned, accuracy in griefed(config, victim, test, radius):
-            lines.append([f"{radius:g}", str(queries), f"{100 * poisoned:.1f}", f"{100 * accuracy:.1f}"])
-    headings = ("radius", "client's queries", "others' responses moved over to another class %", "others' accuracy %")
+        for queries, classes, moved, accuracy in griefed(config, victim, test, radius):
+            lines.append([f"{radius:g}", str(queries), str(classes), f"{moved:.3f}", f"{100 * accuracy:.1f}"])
+    headings = ("radius", "client's queries", "classes beyond the threshold", "others' mean L1", "others' accuracy %")
     note = f"{config.members} shadow models, {config.others} queries of the others; one memory for all."
     return Table(f"Griefing QUEEN, {victim.name}", headings, lines, note)
 
 
-def griefed(config: Config, victim: Any, test: Any, radius: float) -> list[tuple[int, float, float]]:
-    """For each number of the client's queries: which share of the others' top classes changes, and their accuracy."""
+def griefed(config: Config, victim: Any, test: Any, radius: float) -> list[tuple[int, int, float, float]]:
+    """For each number of the client's queries: classes beyond the threshold, the others' mean L1, their accuracy."""
     from pp_jax.defenses import QUEEN
     from pp_jax.evaluation import Entry, Setup, setups
     from pp_jax.serving.perturbation import perturb_sequence
@@ -72,8 +72,9 @@ def griefed(config: Config, victim: Any, test: Any, radius: float) -> list[tuple
             _, state = perturb_sequence(defense, state, probs, mine, key=box.key)
         spent = queries
         answers, _ = perturb_sequence(defense, state, clean, others, key=box.key)
-        tops = np.asarray(answers).argmax(axis=1)
-        found.append((queries, float((tops != clean.argmax(axis=1)).mean()), float((tops == labels).mean())))
+        beyond = int((np.asarray(state.scores) > float(defense.threshold)).sum())
+        right = float((np.asarray(answers).argmax(axis=1) == labels).mean())
+        found.append((queries, beyond, float(np.abs(np.asarray(answers) - clean).sum(axis=1).mean()), right))
     return found
 
 
