@@ -24,6 +24,7 @@ from pp_jax import (
     perturb,
     stream,
 )
+from pp_jax.defenses import contrastive
 from pp_jax.pytree import pytree
 from pp_jax.recovery import ddae, invert_known_mad, partial_bayes
 from pp_jax.serving.perturbation import perturb_sequence
@@ -38,6 +39,13 @@ RNG = np.random.default_rng(0)
 PROBS = RNG.dirichlet(np.ones(CLASSES), 6).astype(np.float32)
 IMAGES = RNG.random((6, SIDE, SIDE, 1), np.float32)
 PARTNERS = jnp.array([1, 0, 3, 2])
+STORED = jnp.eye(CLASSES)[:, None, :]
+
+PLANE = contrastive.Plane(
+    (jnp.ones((9, 2)), jnp.zeros(2), jnp.eye(2)), jnp.ones(9), jnp.ones(()), jnp.ones((4, 2)), jnp.ones(4)
+)
+WATCHED = (lambda params, image: image.ravel(), PARAMS, jnp.ones((10, 4)), jnp.ones((4, 9)), PLANE)
+QUEEN = defenses.QUEEN(*WATCHED, linear_logits, jax.tree.map(lambda w: w[None], PARAMS))
 
 
 def _mad(**options):
@@ -76,7 +84,17 @@ TRAITS = {
         True,
         True,
     ),
-    "Resampled": (defenses.Resampled(jnp.eye(CLASSES)[:, None, :]), True, False),
+    "GatedResampled": (
+        defenses.GatedResampled(None, STORED, None, None, closed="drawn"),
+        True,
+        False,
+    ),
+    "QUEEN": (QUEEN, False, True),
+    "Retrained": (defenses.Retrained(linear_logits, PARAMS), False, True),
+    "PATE": (defenses.PATE(linear_logits, jax.tree.map(lambda w: jnp.stack([w, -w]), PARAMS)), True, True),
+    "APMSA": (defenses.APMSA(linear_logits, PARAMS, jnp.eye(CLASSES)), False, True),
+    "EMMA": (defenses.EMMA(jnp.eye(CLASSES)), False, False),
+    "Resampled": (defenses.Resampled(STORED), True, False),
     "ModelGuardW": (defenses.ModelGuardW(0.5), False, False),
     "ModelGuardS": (defenses.ModelGuardS(0.5, CLASSES), True, False),
     "BDPL": (defenses.BDPL(0.5, 0.1), True, False),
@@ -97,7 +115,7 @@ TRAITS = {
 def test_every_defense_states_whether_it_draws_and_whether_it_reads_the_image(name):
     defense, random, reads_image = TRAITS[name]
     assert (defense.random, defense.reads_image) == (random, reads_image)
-    assert isinstance(defense, StatefulDefense) == (name == "ModelGuardS")
+    assert isinstance(defense, StatefulDefense) == (name in ("ModelGuardS", "QUEEN"))
     assert isinstance(defense, SurrogateDefense) == (name in ("GRAD2",) or name.startswith("MAD"))
 
 

@@ -11,6 +11,7 @@ from pp_jax.attacks.dissector import Dissector
 from pp_jax.attacks.driver import collect
 from pp_jax.attacks.jacobian import JacobianAugmentation, jb_self, jb_topk, jbda, jbda_tr
 from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.attacks.near_copies import NearCopies
 from pp_jax.attacks.online import OnlineTheft, online
 from pp_jax.attacks.rewards import Certainty, Diversity, Loss
 from pp_jax.attacks.seeking import Seeking
@@ -46,6 +47,7 @@ __all__ = [
     "Knockoff",
     "Known",
     "Loss",
+    "NearCopies",
     "OnlineTheft",
     "QueriesFailed",
     "QueriesStopped",

@@ -101,7 +101,7 @@ class KeyedSwap:
             probability: p.
         """
         key = jax.random.key(defender.seed)
-        gate = None if defender.rehearsal else _gate(defender)
+        gate = None if defender.rehearsal else gate_of(defender)
         return cls(gate, random_partners(key, defender.classes), share, probability)
 
     def presumed(self, key: jax.Array, network: Any, image_shape: tuple[int, int, int]) -> "KeyedSwap":
@@ -116,7 +116,7 @@ class KeyedSwap:
         return self.novelty.level(probs, image) < self.share
 
 
-def _gate(defender: Defender) -> Novelty:
+def gate_of(defender: Defender) -> Novelty:
     """The gate of a victim: a forward pass over some of its training images, made once for all seeds."""
     images, labels = defender.training_set()
     return _fitted_gate(_Same(defender.params), defender.network, _Same(images), _Same(labels), defender.seed)

@@ -1,4 +1,4 @@
-"""Resampled: a real posterior of another class in place of the query's own, which says nothing of the image."""
+"""Resampled: a real posterior of another class in place of the query's own, which says only what the image is not."""
 
 import dataclasses
 from typing import Any
@@ -25,6 +25,10 @@ class Resampled:
 
     The draw depends on the defender's key and the image, so a repeated query has one response. It costs a benign user
     the whole answer: meant for queries that a detector or an OOD detector has flagged, not for all.
+
+    The true class is the one that is never given: an attacker that learns from complementary labels, or asks for many
+    changed copies of an image, makes something of it (docs/results/new_defenses.md). `GatedResampled` with "drawn" or
+    "local" draws from all classes, and says nothing.
 
     Guarantees: on the simplex, as the stored rows are; argmax ỹ ≠ argmax y where the stored rows keep their class.
 

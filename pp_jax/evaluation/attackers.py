@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from pp_jax.attacks.knockoff import Knockoff
+from pp_jax.attacks.near_copies import NearCopies
 from pp_jax.attacks.online import Sees
 from pp_jax.data.reshaping import Centred
+from pp_jax.defenses.misinformation import MisinformationLoss
 from pp_jax.evaluation.weights import Weights
 from pp_jax.recovery.ddae import DDAEPlus
 from pp_jax.recovery.inference import DefenseInference
 from pp_jax.recovery.inversion import Inversion, KnownWeightsInversion
 from pp_jax.recovery.neighbours import Neighbours
 from pp_jax.recovery.partial_bayes import PartialBayes
+from pp_jax.recovery.passing import Consistent, CopyTest, PassingKnown
 from pp_jax.recovery.selecting import AsGiven, ClassBalanced, HardLabel, MostConfident, NoResponses
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.results.identity import describe
@@ -230,6 +233,10 @@ RESHAPED = Attacker("plain, pool reshaped", reshape=Centred())
 NEIGHBOURS_RESHAPED = Attacker("neighbours, pool reshaped", Neighbours(), probes=100, reshape=Centred())
 KNOWN_WEIGHTS = Attacker("inversion, weights known", KnownWeightsInversion(), privileged=True)
 OWN_ALONE = Attacker("own images alone", NoResponses(), own=10, privileged=True)
+CONSISTENT = Attacker("consistent", Consistent())
+COPY_TEST = Attacker("copy test", CopyTest(), NearCopies())
+COMPLEMENTARY = Attacker("complementary", HardLabel(), learner=Learner(MisinformationLoss()))
+PASSING_KNOWN = Attacker("passing known", PassingKnown(), privileged=True)
 
 STANDARD = AttackerSet(
     "standard",

@@ -14,9 +14,11 @@ from pp_jax.recovery.inversion import (
 from pp_jax.recovery.knowledge import Knowledge
 from pp_jax.recovery.neighbours import Neighbours, fit_between, infer_readings, pairs_from_queries
 from pp_jax.recovery.partial_bayes import PartialBayes, partial_bayes
+from pp_jax.recovery.passing import Consistent, CopyTest, PassingKnown
 from pp_jax.recovery.selecting import AgreementFilter, AsGiven, ClassBalanced, HardLabel, MostConfident, NoResponses
 from pp_jax.recovery.self_training import PairRelabelling, SelfTraining
 from pp_jax.recovery.simple import nudge, smoothing, top1
+from pp_jax.recovery.transitions import anchor_transitions, invert_transitions, transitions_from_pairs
 
 __all__ = [
     "CANDIDATES",
@@ -26,6 +28,8 @@ __all__ = [
     "AsGiven",
     "Candidate",
     "ClassBalanced",
+    "Consistent",
+    "CopyTest",
     "DDAEImagined",
     "DDAEPlus",
     "DefenseInference",
@@ -39,7 +43,9 @@ __all__ = [
     "NoResponses",
     "PairRelabelling",
     "PartialBayes",
+    "PassingKnown",
     "SelfTraining",
+    "anchor_transitions",
     "ddae",
     "ddae_plus",
     "fit_between",
@@ -47,6 +53,7 @@ __all__ = [
     "infer_readings",
     "invert_known_mad",
     "invert_mad",
+    "invert_transitions",
     "likely_partners",
     "nudge",
     "pairs_from_queries",
@@ -56,4 +63,5 @@ __all__ = [
     "shadow_posteriors",
     "smoothing",
     "top1",
+    "transitions_from_pairs",
 ]

@@ -1,4 +1,4 @@
-"""MAD undone in closed form: what an attacker who knows the rule and its budget learns of the clean posteriors."""
+"""MAD and EMMA undone: what an attacker who knows the rule and its budget learns of the clean posteriors."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,11 +9,13 @@ import jax.numpy as jnp
 
 from pp_jax import _batching
 from pp_jax._checks import check_answers, name_of
+from pp_jax.defenses.emma import EMMA
 from pp_jax.defenses.grad2 import GRAD2
 from pp_jax.defenses.mad import MAD
 from pp_jax.geometry import simplex
 from pp_jax.geometry.distance import L1, check_budget
 from pp_jax.recovery.knowledge import Knowledge
+from pp_jax.recovery.transitions import anchor_transitions, invert_transitions
 from pp_jax.solvers.heuristic import LineSearch
 from pp_jax.solvers.optimal import MinInner
 from pp_jax.types import Query, TransferSet
@@ -184,26 +186,30 @@ class Inversion:
     """Invert MAD in closed form, knowing the rule and its budget but not the surrogate's weights (`invert_mad`).
 
     Exact for line searches in L1 towards a vertex. Minimum inner product and GRAD² raise one class by ε/2 as well, but
-    take the mass from the others in turn, not in proportion: nearly inverted.
+    take the mass from the others in turn, not in proportion: nearly inverted. EMMA's matrix is found from the responses
+    (`anchor_transitions`) and inverted.
     """
 
     def applies_to(self, defense: Any) -> bool:
-        """To MAD in L1 whose solver moves towards one class, and to GRAD², unless they keep the top class."""
-        return raises_one_class(defense)
+        """To MAD in L1 whose solver moves towards one class, to GRAD², unless they keep the top class, and to EMMA."""
+        return raises_one_class(defense) or isinstance(defense, EMMA)
 
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images with the inverted responses, (n, K)."""
         del key
+        if isinstance(knowledge.presumed, EMMA):
+            found = anchor_transitions(transfer.answers)
+            return transfer._replace(answers=invert_transitions(transfer.answers, found))
         return transfer._replace(answers=invert_mad(transfer.answers, epsilon=knowledge.presumed.epsilon))
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownWeightsInversion:
-    """Invert MAD with the defender's own surrogate: the worst case of leaked weights, and a yardstick."""
+    """Invert MAD with the defender's own surrogate, EMMA with its matrix: the worst case of a leak, and a yardstick."""
 
     def applies_to(self, defense: Any) -> bool:
-        """To MAD in L1 with a line search towards a vertex that needs no key."""
-        return (
+        """To MAD in L1 with a line search towards a vertex that needs no key, and to EMMA."""
+        return isinstance(defense, EMMA) or (
             raises_one_class(defense)
             and isinstance(defense, MAD)
             and isinstance(defense.solver, LineSearch)
@@ -213,6 +219,8 @@ class KnownWeightsInversion:
     def __call__(self, key: jax.Array, transfer: TransferSet, *, knowledge: Knowledge) -> TransferSet:
         """Return the images with the inverted responses, (n, K)."""
         del key
+        if isinstance(knowledge.deployed, EMMA):
+            return transfer._replace(answers=invert_transitions(transfer.answers, knowledge.deployed.matrix))
         return transfer._replace(answers=invert_known_mad(transfer.answers, transfer.images, knowledge.deployed))
 
 

@@ -14,7 +14,8 @@ from pp_jax.recovery import CANDIDATES, DDAEPlus, DefenseInference, PartialBayes
 KNOWN = {"Rounding": {"decimals": 1}, "TopK": {"k": 2}, "RandomNoise": {"radius": 3.0}, "DCP": {"beta": 0.5},
          "BDPL": {"zone": 0.5, "epsilon": 0.1}, "HighConfidence": {"cutoff": 0.1}, "ReverseSigmoid": {},
          "GRAD2": {"surrogate": defenses.Surrogate()}, "EDM": {"members": 2, "epochs": 1},
-         "AdaptiveMisinformation": {"epochs": 1, "exposed": False}}  # fmt: skip
+         "AdaptiveMisinformation": {"epochs": 1, "exposed": False},
+         "EMMA": {"passes": 1}, "GatedResampled": {}}  # fmt: skip
 NAMES = ("MAD", "ModelGuardW", "ModelGuardS", "KeyedSwap", "Top1", *KNOWN)
 
 
@@ -100,7 +101,7 @@ def test_every_defense_meets_every_attacker(name, tmp_path):
     assert always | {"plain, pool reshaped", "temperature 100"} <= set(row.attacks)
     assert all(0 <= np.mean(values) <= 100 for values in row.attacks.values())
     assert ("neighbours" in row.attacks) == (name == "KeyedSwap")
-    assert ("inversion" in row.attacks) == (name in ("MAD", "GRAD2"))
+    assert ("inversion" in row.attacks) == (name in ("MAD", "GRAD2", "EMMA"))
     assert ("partial Bayes" in row.attacks) == (name not in ("ModelGuardS", "EDM", "AdaptiveMisinformation"))
 
 
