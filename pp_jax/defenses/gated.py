@@ -38,8 +38,8 @@ class GatedResampled:
     """Answer in-distribution queries truly, and the others with a posterior that the key and the image choose.
 
     ỹ = y  where level(x) ≥ q, else by `closed`:
-    "other"  stored[c, m], c uniform over the classes but argmax y, m uniform (`Resampled`); drawn per image
-    "drawn"  stored[c, m], c and m uniform; drawn per image
+    "other"  stored[c, m], c uniform over the classes but argmax y, m uniform; drawn per image
+    "drawn"  stored[c, m], c and m uniform (`Resampled`); drawn per image
     "local"  softmax(log stored[c, m] + ρ h(x)), c = argmax_c g_c(x), m = argmax_m g_{K+m}(x)
     "label"  y with the entries of argmax y and of c = argmax_c g_c(x) exchanged
 
@@ -152,11 +152,12 @@ class GatedResampled:
     def behind(self, probs: jax.Array, query: Query) -> jax.Array:
         """The response to one posterior, (K,), where the gate is closed."""
         classes, each, _ = self.stored.shape
-        if self.closed == "other":
+        if self.closed == "drawn":
             return Resampled(self.stored)(probs, query)
         if self.cells is None:
             which, row = jax.random.split(query.key)
-            return self.stored[jax.random.randint(which, (), 0, classes), jax.random.randint(row, (), 0, each)]
+            other = (jnp.argmax(probs) + jax.random.randint(which, (), 1, classes)) % classes
+            return self.stored[other, jax.random.randint(row, (), 0, each)]
         heights = self.cells(query.image)
         label = jnp.argmax(heights[:classes])
         if self.closed == "label":

@@ -1,4 +1,4 @@
-"""Resampled: a real posterior of another class in place of the query's own, which says only what the image is not."""
+"""Resampled: a real posterior of a class drawn at random in place of the query's own, of which it says nothing."""
 
 import dataclasses
 from typing import Any
@@ -19,18 +19,17 @@ STORED_IMAGES = 5000
 @pytree
 @dataclasses.dataclass(frozen=True)
 class Resampled:
-    """Respond with a stored posterior of a class drawn at random among the others.
+    """Respond with a stored posterior of a class drawn at random.
 
-    ỹ = stored[c, m],   c uniform over the classes other than argmax y,   m uniform
+    ỹ = stored[c, m],   c uniform over all classes,   m uniform
 
-    The draw depends on the defender's key and the image, so a repeated query has one response. It costs a benign user
-    the whole answer: meant for queries that a detector or an OOD detector has flagged, not for all.
+    The draw depends on the defender's key and the image alone, so a repeated query has one response. It costs a benign
+    user the whole answer: meant for queries that a detector or an OOD detector has flagged, not for all.
 
-    The true class is the one that is never given: an attacker that learns from complementary labels, or asks for many
-    changed copies of an image, makes something of it (docs/results/new_defenses.md). `GatedResampled` with "drawn" or
-    "local" draws from all classes, and says nothing.
+    One response in K has the true class. Never to give it would be a leak: an attacker that learns from complementary
+    labels makes something of it (`GatedResampled` with "other"; docs/results/new_defenses.md).
 
-    Guarantees: on the simplex, as the stored rows are; argmax ỹ ≠ argmax y where the stored rows keep their class.
+    Guarantees: on the simplex, as the stored rows are; independent of y, given the key and the image.
 
     Attributes:
         stored: M posteriors of each class, (K, M, K).
@@ -70,8 +69,7 @@ class Resampled:
 
     def __call__(self, probs: jax.Array, query: Query) -> jax.Array:
         """Return the response for one posterior, (K,)."""
-        probs = simplex.working(probs)
         classes, each, _ = self.stored.shape
         which, row = jax.random.split(query.key)
-        other = (jnp.argmax(probs) + jax.random.randint(which, (), 1, classes)) % classes
-        return self.stored[other, jax.random.randint(row, (), 0, each)].astype(probs.dtype)
+        label = jax.random.randint(which, (), 0, classes)
+        return self.stored[label, jax.random.randint(row, (), 0, each)].astype(simplex.working(probs).dtype)

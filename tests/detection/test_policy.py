@@ -95,14 +95,15 @@ def test_delays_and_puzzles_leave_the_answer(action):
     np.testing.assert_allclose(found, probs, atol=1e-6)
 
 
-def test_a_resampled_response_is_a_real_posterior_of_another_class():
+def test_a_resampled_response_is_a_real_posterior_of_any_class_whatever_the_query_s_own():
     probs = jax.nn.softmax(4 * jax.random.normal(KEY, (200, 4)))
     made = Resampled.of(probs, each=8)
     found = np.asarray(perturb(made, probs, jax.random.uniform(KEY, (200, 3, 3, 1)), key=KEY))
-    assert (found.argmax(axis=1) != np.argmax(probs, axis=1)).all()
+    others = np.asarray(perturb(made, probs[:, ::-1], jax.random.uniform(KEY, (200, 3, 3, 1)), key=KEY))
+    np.testing.assert_array_equal(found, others)  # image and key decide, the posterior does not
     stored = {row.tobytes() for row in np.asarray(made.stored).reshape(-1, 4)}
     assert {row.tobytes() for row in found} <= stored
-    shares = np.bincount(found[np.argmax(probs, axis=1) == 0].argmax(axis=1), minlength=4)[1:]
+    shares = np.bincount(found[np.argmax(probs, axis=1) == 0].argmax(axis=1), minlength=4)
     assert (shares > 0).all()
 
 
@@ -120,6 +121,7 @@ def defender(**changes):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_policy_fitted_to_a_victim_spares_benign_accounts_and_stops_strangers():
     maker = functools.partial(makers.p_values, window=32)
     options = {"detector": maker, "rates": (0.05,), "queries": 64, "accounts": 100}

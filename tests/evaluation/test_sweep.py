@@ -64,6 +64,7 @@ def test_one_after_another_is_what_collect_and_fit_do_bit_for_bit():
         chex.assert_trees_all_equal(stolen.params, params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", quick([{"way": "vmap"}, {"way": "chunk", "memory": 3}, {"way": "chunk", "memory": 1}], 1)
 )

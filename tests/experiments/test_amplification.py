@@ -7,6 +7,7 @@ from pp_jax.results import tables
 from scripts import small
 
 
+@pytest.mark.slow
 def test_the_factor_is_the_ratio_of_errors_with_students_interval(data_dir, tmp_path):
     assert amplification.factors([15, 50], [99, 100]) == pytest.approx([85, 5000])
     mean, half = tables.interval([1.0, 2.0, 3.0])

@@ -6,6 +6,7 @@ from experiments import steal
 from pp_jax import records
 
 
+@pytest.mark.slow
 def test_steal_shows_the_attacker_beside_the_plain_one(command, session_runs):
     text = command(steal, "--defense", "Top1", "--attacker", "hard label")
     assert "no defense" in text

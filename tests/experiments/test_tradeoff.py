@@ -12,6 +12,7 @@ GRID = ("--mad", "1.5", "--mad-argmax", "--reverse-sigmoid", "--random-noise", "
 OPTIONS = (*GRID, "--no-top-1", "--attackers", "plain", "hard label")
 
 
+@pytest.mark.slow
 def test_tradeoff_writes_records_figure_and_report_resumes_and_is_drawn_again(
     command, session_runs, tmp_path, monkeypatch, capsys
 ):

@@ -34,6 +34,7 @@ def _begun(process, folder):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_once_ends_with_the_same_records(expected, tmp_path):
     process = children.start("sharing.py", tmp_path)
     _begun(process, tmp_path)

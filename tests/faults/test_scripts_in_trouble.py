@@ -170,6 +170,7 @@ def test_a_damaged_record_is_computed_again_with_one_warning(damage, common, who
     assert swept(runs) == whole_sweep[1]
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_computed_again(tmp_path):
     whole = sharing.results(sharing.evaluate(tmp_path))
     path = sorted(tmp_path.glob("*.json"))[5]

@@ -51,6 +51,7 @@ def test_line_search_ends_on_the_boundary_or_at_the_target(name):
     np.testing.assert_allclose(spent[alpha < 1], eps[alpha < 1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", quick([4, 14], 0))
 def test_a_kl_budget_holds_where_rounding_adds_up(largest):
     """Classes that are all alike round alike, so that the divergence is off by several units in the last place."""

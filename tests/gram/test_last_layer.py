@@ -33,6 +33,7 @@ def test_mp_is_zero(seed, classes):
     np.testing.assert_allclose(square, 0, atol=1e-12)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), st.sampled_from([2, 5, 31]), st.floats(0.1, 10))
 def test_last_layer_answers_as_its_matrix(seed, classes, scale):
     operator = LastLayer(_posterior(seed, classes), scale)

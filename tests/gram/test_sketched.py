@@ -23,6 +23,7 @@ def estimates(directions, count):
     return np.asarray(found), np.asarray(EXACT(linear_logits, PARAMS, IMAGE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directions", [1, 4, 64])
 def test_error_is_what_the_formula_says(directions):
     """E‖M̂ − M‖_F² = (‖M‖_F² + (tr M)²)/m, so the relative error falls as 1/√m."""

@@ -102,6 +102,7 @@ def test_kernels_and_the_flattened_images_change_their_layout(lenet_file):
     np.testing.assert_allclose(jax.vmap(network, (None, 0))(variables, images), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_variables_are_those_of_init_in_structure_and_type():
     network = models.Network(models.WRN(num_classes=3, depth=10, width=1))
     like = jax.eval_shape(functools.partial(network.init, image_shape=(8, 8, 3)), jax.random.key(0))

@@ -40,6 +40,7 @@ def test_a_claim_by_rank_takes_no_notice_of_the_marks_own_p_value():
     assert calibrated(mark, _suspects(1)[0], others) == Claim(0.01, 10.0, 5)
 
 
+@pytest.mark.slow
 def test_a_marked_copy_ranks_above_independent_models():
     mark = LedgerMark(marked.ledger())
     innocent = false_claim_rate(mark, [marked.independent(seed) for seed in (3, 4)])

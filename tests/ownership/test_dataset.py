@@ -45,6 +45,7 @@ def _mark(probe):
     return DatasetInference.fitted(_model(1, 0), _hard(0, 120)[0], _hard(9, 120)[0], probe, classes=4, samples=60)
 
 
+@pytest.mark.slow
 def test_the_victim_and_its_copy_are_claimed_and_independent_models_are_not():
     mark = _mark(WHITE)
     assert mark.verify(_model(1, 0)).holds(0.01)
@@ -52,6 +53,7 @@ def test_the_victim_and_its_copy_are_claimed_and_independent_models_are_not():
     assert not mark.verify(_model(3, 5)).holds(0.05)
 
 
+@pytest.mark.slow
 def test_walks_claim_the_victim_with_less_confidence():
     mark = _mark(BLACK)
     assert mark.verify(_model(1, 0)).holds(0.05)

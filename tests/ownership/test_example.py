@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[2] / "docs" / "ownership.md"
 
 
+@pytest.mark.slow
 def test_the_example_claims_the_copy_and_nobody_else(capsys):
     (block,) = re.findall(r"<!-- run: claim\.py -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
     names = {}

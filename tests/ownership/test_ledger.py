@@ -18,6 +18,7 @@ PROBS = RNG.dirichlet(np.full(10, 0.3), 300).astype(np.float32)
 KEY = jax.random.key(3)
 
 
+@pytest.mark.slow
 def test_a_stolen_copy_is_claimed_and_an_independent_model_is_not():
     mark = LedgerMark(marked.ledger())
     assert len(marked.ledger()) > 10

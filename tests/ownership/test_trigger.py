@@ -37,6 +37,7 @@ def _independent(seed):
     return Model(NETWORK, training.fit(jax.random.key(seed), NETWORK, *smallworld.stripes(seed, 400), RECIPE))
 
 
+@pytest.mark.slow
 def test_a_marked_victim_is_claimed_and_independent_models_are_not():
     triggers = patched(_of_source(1, 128))
     mark = TriggerMark.against(triggers, TARGET, [_independent(3)], classes=4)

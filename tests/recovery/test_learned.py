@@ -76,6 +76,7 @@ def test_within_the_radius_it_is_the_mean_and_without_a_match_the_nearest():
     assert np.abs(narrow - answers).max() < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defense", quick([REVERSE, Top1(), RandomNoise(1.0), chain(REVERSE, Top1())], 1, 2), ids=type)
 @pytest.mark.parametrize("samples", quick([1, 3, 300], 0))
 def test_partial_bayes_is_never_empty_and_never_nan(defense, samples):

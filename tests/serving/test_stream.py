@@ -303,6 +303,7 @@ def _grown(folder, queries, classes):
     return result
 
 
+@pytest.mark.slow
 def test_fifty_thousand_queries_take_little_memory_and_one_trace(tmp_path):
     result = _grown(tmp_path, 50_000, 10)
     assert result["traces"] == 1

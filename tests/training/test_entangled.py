@@ -52,6 +52,7 @@ def test_lonely_points_have_neither_a_loss_nor_an_infinite_gradient():
     assert np.isfinite(np.asarray(gradient)).all()
 
 
+@pytest.mark.slow
 def test_entanglement_mixes_triggers_with_the_target_class_and_keeps_the_accuracy():
     images, labels = smallworld.stripes(0, 400)
     triggers = patched(images[labels == 1])

@@ -96,6 +96,7 @@ def _fit(network, loss, *, others=None, augment=None):
     return fit(jax.random.key(0), network, images, targets, recipe, loss=loss, unlabelled=others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [Rotations(), MixMatch(augment=SHIFT)], ids=["s4l", "mixmatch"])
 def test_class_indices_are_one_hot_targets(loss):
     images, targets, unlabelled = _data()

@@ -70,6 +70,7 @@ def test_the_estimate_is_that_of_the_formula():
     np.testing.assert_allclose(guide.estimated(jnp.array(base), jnp.array(moved), jnp.array(u)), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_queries_of_a_zeroth_order_round_are_the_last_batch_moved_by_unit_vectors():
     guide = ZerothOrder(Divergence(), directions=2, step=0.25)
     carry = _start(guide)

@@ -61,6 +61,7 @@ def test_shares_of_nothing_are_none():
     assert _transfer(unmoved, unmoved) == Transfer(0.0, 6, 6, 0.0, 0.0, None, None)
 
 
+@pytest.mark.slow
 def test_examples_of_a_stolen_model_evade_its_victim():
     victim, test = small.victim(), small.test_images()
     stolen = collect(KEY, Knockoff(), small.pool().images, BlackBox(victim.network, victim.params).api(), budget=256)

@@ -47,6 +47,7 @@ def test_a_masked_network_is_the_plain_one_of_its_attributes(kind, layers, units
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rule"), [("sgd", optax.sgd(0.1, 0.9)), ("adam", optax.adam(0.005)), ("rmsprop", optax.rmsprop(0.005))]
 )
@@ -89,6 +90,7 @@ def trained():
     return train_population(KEY, images, labels, 48, classes=4, steps=60)
 
 
+@pytest.mark.slow
 def test_networks_learn_and_the_responses_give_the_training_away(trained):
     images, labels = stripes(1, 128)
     responses = trained.posteriors(images[:30])

@@ -60,6 +60,7 @@ def test_a_victim_without_units_is_an_affine_map():
     np.testing.assert_allclose(found.network(fresh), fresh @ slope.T, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_black_box_is_stolen_into_a_network_of_the_library():
     model = models.mlp(3, hidden=(5,))
     params = model.init(jax.random.key(3), (2, 3, 1))

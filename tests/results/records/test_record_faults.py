@@ -63,6 +63,7 @@ def kill_often(folder, *, times, cells):
     return early
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_ends_with_every_cell(tmp_path):
     assert kill_often(tmp_path, times=5, cells=60) > 0
     assert results(tmp_path) == {seed: seed**2 for seed in range(60)}
