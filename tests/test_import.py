@@ -73,6 +73,17 @@ def test_import_loads_neither_a_network_library_nor_a_data_library():
     assert loaded.strip() == "[]"
 
 
+def test_no_import_wakes_a_device():
+    """A process that has one started must not be forked any more, and a script says what is wrong before that."""
+    modules = ", ".join(f"pp_jax.{name}" for name in pp_jax.__all__ if inspect.ismodule(getattr(pp_jax, name)))
+    code = (
+        f"import pkgutil, importlib, pp_jax, {modules}, experiments.common; from jax._src import xla_bridge;"
+        "[importlib.import_module('experiments.' + each.name) for each in pkgutil.iter_modules(experiments.__path__)];"
+        "print(xla_bridge.backends_are_initialized())"
+    )
+    assert _python(code).strip() == "False"
+
+
 def test_import_takes_less_than_a_second_and_a_half_more_than_jax():
     clock = "import time, jax; t = time.process_time(); import pp_jax; print(time.process_time() - t)"
     assert min(float(_python(clock)) for _ in range(2)) < 1.5

@@ -17,8 +17,10 @@ def check_range(name: str, value: jax.Array | float, *, low: float, high: float,
     needed = f"{name} must be {'above' if open_low else 'at least'} {low:g}{upper}"
     if value is None or isinstance(value, str | bytes):
         raise ValueError(f"{needed}, not {value!r}; write a number")
+    # A plain number must not wake a device: values are made where modules are imported.
+    numbers: Any = jnp if isinstance(value, jax.Array) else np
     try:
-        smallest, largest = float(jnp.min(value)), float(jnp.max(value))
+        smallest, largest = float(numbers.min(value)), float(numbers.max(value))
     except (jax.errors.ConcretizationTypeError, TypeError):
         return
     fits = (smallest > low if open_low else smallest >= low) and largest <= high
