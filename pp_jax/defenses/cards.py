@@ -115,7 +115,7 @@ class Defender:
         classes: K.
         image_shape: (H, W, C) of the queries.
         presumed: the architecture that the defender presumes the attacker to have.
-        surrogate_key: randomness of an untrained surrogate.
+        surrogate_key: randomness of an untrained surrogate, and of what else a defense must keep to itself.
         seed: of networks that the defender trains for itself.
         outliers: images of another distribution that the defender owns, (M, H, W, C).
         identity: what tells this victim from others, as JSON values.

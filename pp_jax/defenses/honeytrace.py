@@ -104,7 +104,7 @@ class Honeytrace:
         check_range("share", share, low=0, high=1)
         if not callable(getattr(defender.network, "features", None)):
             raise ValueError(f"the victim must have features(params, image), not {type(defender.network).__name__}")
-        network, params, key = defender.network, defender.params, jax.random.key(defender.seed)
+        network, params, key = defender.network, defender.params, jax.random.fold_in(defender.surrogate_key, 12)
         if defender.rehearsal:
             shape = jax.eval_shape(network.features, params, jnp.zeros(defender.image_shape)).shape
             return cls(network.features, params, jnp.zeros((1, *shape)), jnp.zeros(defender.classes), 0.0)

@@ -93,14 +93,14 @@ class KeyedSwap:
     def fitted(
         cls, defender: Defender, *, share: jax.Array | float = 0.04, probability: jax.Array | float = 0.5
     ) -> "KeyedSwap":
-        """Make it for a victim: a gate fitted to at most 20 000 of its training images, and pairs drawn at random.
+        """Make it for a victim: a gate fitted to at most 20 000 of its training images, and pairs of its secret.
 
         Args:
             defender: the victim and its data.
             share: q.
             probability: p.
         """
-        key = jax.random.key(defender.seed)
+        key = jax.random.fold_in(defender.surrogate_key, 11)
         gate = None if defender.rehearsal else gate_of(defender)
         return cls(gate, random_partners(key, defender.classes), share, probability)
 

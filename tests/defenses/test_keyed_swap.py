@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pp_jax import perturb
-from pp_jax.defenses import KeyedSwap, keyed_swap
+from pp_jax.defenses import Defender, KeyedSwap, keyed_swap
 from pp_jax.defenses.ood import Novelty
 from pp_jax.types import Query
 from support import hard_posteriors
@@ -87,6 +87,18 @@ def test_a_repeated_query_has_one_answer_in_any_batch():
     rows = rng.permutation(np.tile(np.arange(60), 3))
     np.testing.assert_array_equal(perturb(defense, probs[rows], images[rows], key=KEY), once[rows])
     assert 10 < (once != probs).any(1).sum() < 50
+
+
+def test_the_pairs_are_the_defenders_secret():
+    """Nothing that an attacker may guess, as the seed of a network, gives them away."""
+
+    def pairs(secret):
+        nothing = None, None, None, None, None
+        told = Defender(*nothing, 100, (2, 2, 1), None, jax.random.key(secret), rehearsal=True)
+        return np.asarray(KeyedSwap.fitted(told).partners)
+
+    assert (pairs(1) != pairs(2)).mean() > 0.8
+    np.testing.assert_array_equal(pairs(1), pairs(1))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10, 17])
