@@ -59,6 +59,7 @@ def alone():
     return found
 
 
+@pytest.mark.slow
 def test_one_after_another_is_what_collect_and_fit_do_bit_for_bit():
     for stolen, params in zip(run(way="loop"), alone(), strict=True):
         chex.assert_trees_all_equal(stolen.params, params)

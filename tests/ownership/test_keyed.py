@@ -63,6 +63,7 @@ def test_another_victims_key_claims_nothing():
     assert not other.verify(marked.stolen()).holds(0.05)
 
 
+@pytest.mark.slow
 def test_responses_under_many_keys_are_those_of_perturb():
     defense = chain(DAWN(0.3), RandomNoise(0.5))
     mark = OtherKeys(IMAGES, PROBS, defense, KEY, 2)

@@ -68,7 +68,11 @@ def _same(one, other):
         jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize(("method", "per_round"), [(ZEROTH, 4 * 12), (TWO, 4)], ids=["zeroth order", "two clones"])
+@pytest.mark.parametrize(
+    ("method", "per_round"),
+    [pytest.param(ZEROTH, 4 * 12, marks=pytest.mark.slow), (TWO, 4)],
+    ids=["zeroth order", "two clones"],
+)
 def test_exactly_the_budget_is_asked_and_one_trace_serves_all_rounds(method, per_round):
     api, told = Api(), []
     theft = _steal(method, api, on_round=lambda theft: told.append(theft.queries))

@@ -28,6 +28,7 @@ def test_a_network_that_is_trained_against_it_withstands_pgd_better():
     assert _after(robust, PGD(0.15, steps=10)) > _after(plain, PGD(0.15, steps=10)) + 0.03
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_cross_entropy_at_the_examples():
     images, labels = small.stripes(0, 16)
     params, network = small.victim().params, small.network()
