@@ -42,6 +42,8 @@ class Config:
     """Of the client, each with one request at a time."""
     network: Literal["lenet", "vgg16_bn", "resnet18"] = "lenet"
     """The victim's; one that computes for longer hides more of what the service takes."""
+    sizes: tuple[int, ...] = ()
+    """Of the service's batches, its own by default; the first is the block that everything is computed in."""
     soak: float = 0.0
     """Seconds at 80 % of the highest rate, behind the rest."""
     out: Path = Path("runs/service_load.json")
@@ -191,15 +193,16 @@ def run(config: Config) -> dict[str, Any]:
         "JSON": write_v2(images, model, binary=False),
     }
     found: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    found["network"] = config.network
+    found |= {"network": config.network, "sizes": list(config.sizes)}
+    sizes = ("--batches.sizes", *map(str, config.sizes)) if config.sizes else ()
     defended = ("--policy.actions", "ReverseSigmoid(beta=0.6)")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path, network, params = weights(folder, config.network)
         found["bare victim"] = {"images_per_s": bare(network, params, config.seconds / 2)}
         services: dict[str, Callable[[], Running]] = {
-            "undefended": lambda: start(_new(folder, "plain"), path),
-            "defended": lambda: start(_new(folder, "defended"), path, *defended),
+            "undefended": lambda: start(_new(folder, "plain"), path, *sizes),
+            "defended": lambda: start(_new(folder, "defended"), path, *defended, *sizes),
         }
         for what, begin in services.items():
             running = begin()
