@@ -150,7 +150,7 @@ class Attacker:
     def naive(self) -> bool:
         """Whether it takes responses, or their labels, for the victim's: it would do the same without a defense."""
         believes = isinstance(self.recovery, AsGiven | HardLabel | NoResponses)
-        queries = self.copies == 1 and self.strategy == Knockoff() and self.online is None
+        queries = self.copies == self.accounts == 1 and self.strategy == Knockoff() and self.online is None
         return believes and queries and not self.learner.reads_unlabelled
 
     @property

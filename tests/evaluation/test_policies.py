@@ -93,6 +93,8 @@ def test_accounts_change_only_defenses_with_a_memory():
     setup = small.setup()
     assert not runs.applies(setup, Entry(Top1), attackers.ACCOUNTS)
     assert runs.applies(setup, Entry(made((chain(), Blocked()))), attackers.ACCOUNTS)
+    assert attackers.PLAIN.naive
+    assert not attackers.ACCOUNTS.naive  # it would not do so without a policy
 
 
 @pytest.mark.parametrize("cuts", [(64,), (1, 40, 23)])
