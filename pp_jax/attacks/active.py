@@ -10,8 +10,9 @@ import numpy as np
 
 from pp_jax._checks import check_count, check_random_key
 from pp_jax.attacks.acquisition import Acquisition, Entropy, Known, RareClasses
-from pp_jax.attacks.stages import check_complete, check_share, held_out, split, substitutes
+from pp_jax.attacks.stages import check_complete, check_share, filled, held_out, split, substitutes
 from pp_jax.training import Contrastive, Loss, Recipe
+from pp_jax.training.adapting import Featured
 
 
 class ActiveState(NamedTuple):
@@ -108,8 +109,7 @@ class ActiveThief:
 
     def completed(self, *, network: Any = None, recipe: Recipe | None = None, budget: int | None = None) -> ActiveThief:
         """The same with the attacker's network, recipe and budget for those that are None."""
-        given = {"network": network, "recipe": recipe, "budget": budget}
-        return dataclasses.replace(self, **{name: v for name, v in given.items() if getattr(self, name) is None})
+        return filled(self, network=network, recipe=recipe, budget=budget)
 
     def capacity(self, pool_size: int) -> float:
         """As many queries as there are images, and no more than the budget that was split."""
@@ -122,7 +122,7 @@ class ActiveThief:
         assert self.budget is not None
         if len(pool) < self.budget:
             raise ValueError(f"the pool must hold {self.budget} images, as many as the budget, not {len(pool)}")
-        if self.acquisition.needs_features and not hasattr(self.network, "features"):
+        if self.acquisition.needs_features and not isinstance(self.network, Featured):
             rule, kind = type(self.acquisition).__name__, type(self.network).__name__
             raise ValueError(f"{rule} needs a network with features(params, image), which {kind} has not")
         order_key, key = jax.random.split(key)

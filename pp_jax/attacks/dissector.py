@@ -11,7 +11,7 @@ import numpy as np
 
 from pp_jax._checks import as_pixels, check_count, check_random_key
 from pp_jax.attacks.gradcam import attention, check_spatial
-from pp_jax.attacks.stages import check_complete, check_share, split, substitutes
+from pp_jax.attacks.stages import check_complete, check_share, filled, split, substitutes
 from pp_jax.geometry.posteriors import posterior
 from pp_jax.training import Recipe
 from pp_jax.training.erasing import erase
@@ -101,8 +101,7 @@ class Dissector:
 
     def completed(self, *, network: Any = None, recipe: Recipe | None = None, budget: int | None = None) -> Dissector:
         """The same with the attacker's network, recipe and budget for those that are None."""
-        given = {"network": network, "recipe": recipe, "budget": budget}
-        return dataclasses.replace(self, **{name: v for name, v in given.items() if getattr(self, name) is None})
+        return filled(self, network=network, recipe=recipe, budget=budget)
 
     def capacity(self, pool_size: int) -> float:
         """The budget, if the pool holds the images that are queried whole; else as many as it holds."""

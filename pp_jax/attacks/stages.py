@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -12,6 +13,8 @@ from pp_jax._checks import check_count
 from pp_jax.training import Best, Loss, Recipe, Sets, WrappingLoss, fit, fit_many
 from pp_jax.training.losses import supervised_by
 from pp_jax.types import Params
+
+Strategy = TypeVar("Strategy")
 
 
 def check_share(name: str, value: float) -> None:
@@ -46,6 +49,12 @@ def split(budget: int, rounds: int, seed_share: float, validation_share: float =
 def held_out(budget: int, share: float) -> int:
     """Responses that are not trained on but choose the epoch: the first ones."""
     return max(1, round(share * budget)) if share else 0
+
+
+def filled(strategy: Strategy, **given: Any) -> Strategy:
+    """The same strategy, a dataclass, with these for its parts that are None."""
+    missing = {name: value for name, value in given.items() if getattr(strategy, name) is None}
+    return dataclasses.replace(strategy, **missing)  # type: ignore[type-var]
 
 
 def check_complete(strategy: Any, names: Sequence[str] = ("network", "recipe", "budget")) -> None:
