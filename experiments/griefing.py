@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from experiments import common
+from experiments import common, policies
 from pp_jax._command import command
 
 
@@ -61,12 +61,13 @@ def measure(config: Config, setup: Any, run: Any) -> dict[str, Any]:
 def run(config: Config) -> Any:
     """Compute what is missing; the table."""
     from pp_jax import records
+    from pp_jax.defenses import Resampled
     from pp_jax.evaluation import Run, Setup
     from pp_jax.evaluation.attackers import PLAIN
     from pp_jax.results.tables import Table, provenance
 
-    policies = config_policies(config)
-    victim, rows, given = config.checked([*policies, *common.parsed(config.defense)], (PLAIN,), config.folder)
+    watched = policies.entries(config.detectors, (Resampled,), queries=config.honest)
+    victim, rows, given = config.checked([*watched, *common.parsed(config.defense)], (PLAIN,), config.folder)
     shared = {name: given[name] for name in ("pool", "test", "network", "recipe", "budget", "outliers")}
     folder = given["runs_folder"]
     setup = Setup(victim, **shared, note={"measured": "griefing", "honest": config.honest}, kept=folder / "networks")
@@ -96,14 +97,6 @@ def run(config: Config) -> Any:
     )
     title = f"Griefing, {config.victim.dataset} ← {config.attack.pool}"
     return Table(title, headings, lines, note + provenance(behind))
-
-
-def config_policies(config: Config) -> list[Any]:
-    """A policy for each detector."""
-    from experiments import policies
-    from pp_jax.defenses import Resampled
-
-    return policies.entries(config.detectors, (Resampled,), queries=config.honest)
 
 
 @command()

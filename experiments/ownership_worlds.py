@@ -230,10 +230,10 @@ class World:
         shape = config.test().images.shape[1:]
         key = jax.random.key(plain.seed + self.seed + 1)
         like = jax.eval_shape(lambda: plain.network.init(key, shape))
-        owner = Defender(
+        defender = Defender(
             plain.network, plain.params, plain.images, plain.labels, plain.recipe, len(config.test().class_names),
             shape, plain.network, key, identity=plain.identity, kept=config.runs / config.folder / "networks",
         )  # fmt: skip
         how = {"attack": dataclasses.asdict(config.attack), "recipe": describe(plain.recipe)}
         what = NetworkSettings(kind, {**settings, **how, "key": describe(key)})
-        return owner.keep(what, like, lambda: (make(key), {}))
+        return defender.keep(what, like, lambda: (make(key), {}))
