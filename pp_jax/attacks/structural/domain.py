@@ -153,6 +153,35 @@ class Questions:
         return np.concatenate([np.asarray(part) for part in parts])
 
 
+def along_lines(search: Any, *, patience: int, max_lines: int, again: int) -> Any:
+    """Follow lines until so many in a row show no new unit and the result is exact.
+
+    Args:
+        search: has `box`, `rng`, `ask`, `units`, `follow(line) -> bool`, whether it showed a new unit, and `fit() ->
+            (result, worst)`, None for a result that is not exact, and where it is worst: the next line goes there.
+        patience: lines without a new unit, before a result is tried.
+        max_lines: at most so many.
+        again: lines without a new unit, before it is tried once more.
+
+    Raises:
+        ValueError: where no result is exact after all lines.
+    """
+    quiet, worst = 0, None
+    for _ in range(max_lines):
+        quiet = 0 if search.follow(search.box.line(search.rng, worst)) else quiet + 1
+        search.ask.progress = f"with {len(search.units.offsets)} units found"
+        if quiet < patience:
+            continue
+        found, worst = search.fit()
+        if found is not None:
+            return found
+        quiet = patience - again
+    raise ValueError(
+        f"{max_lines} lines found {len(search.units.offsets)} units and no network like the victim's: "
+        "must be a network of two layers with ReLU; raise max_lines for many units"
+    )
+
+
 def generator(key: jax.Array) -> np.random.Generator:
     """NumPy's random numbers of a key."""
     check_random_key(key)

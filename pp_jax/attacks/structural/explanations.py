@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from pp_jax._checks import check_count
-from pp_jax.attacks.structural.domain import Box, Line, Questions, generator
+from pp_jax.attacks.structural.domain import Box, Line, Questions, along_lines, generator
 from pp_jax.attacks.structural.relu import StolenTwoLayer
 from pp_jax.attacks.structural.two_layer import Units, assembled, factored
 from pp_jax.types import LogitsFn, Params
@@ -109,20 +109,7 @@ def reconstruct_from_gradients(
     box, rng = Box(tuple(shape), low, high, points), generator(key)
     ask = Questions(explain, box, budget, _CHECKED + 5)
     search = _Search(ask, box, rng)
-    quiet, worst = 0, None
-    for _ in range(max_lines):
-        quiet = 0 if search.follow(box.line(rng, worst)) else quiet + 1
-        ask.progress = f"with {len(search.units.offsets)} units found"
-        if quiet < patience:
-            continue
-        found, worst = search.fit()
-        if found is not None:
-            return found
-        quiet = patience - 1
-    raise ValueError(
-        f"{max_lines} lines found {len(search.units.offsets)} units and no network like the victim's: "
-        "must be a network of two layers with ReLU; raise max_lines for many units"
-    )
+    return along_lines(search, patience=patience, max_lines=max_lines, again=1)
 
 
 class _Search:

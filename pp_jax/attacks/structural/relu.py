@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from pp_jax._checks import check_count
-from pp_jax.attacks.structural.domain import Box, Line, Questions, generator
+from pp_jax.attacks.structural.domain import Box, Line, Questions, along_lines, generator
 from pp_jax.attacks.structural.kinks import NOT_PIECEWISE, kinks
 from pp_jax.attacks.structural.two_layer import TwoLayer, Units, assembled, factored
 
@@ -97,20 +97,7 @@ def extract_relu(
     ask = Questions(api, box, budget, 3 * _PROBES + 2 * (box.size + 1) + _CHECKED)
     search = _Search(lambda flat: _outputs(ask(flat), len(flat), logits), box, rng, ask)
     search.probe()
-    quiet, worst = 0, None
-    for _ in range(max_lines):
-        quiet = 0 if search.follow(box.line(rng, worst)) else quiet + 1
-        ask.progress = f"with {len(search.units.offsets)} units found"
-        if quiet < patience:
-            continue
-        network, extra, error, worst = search.fit()
-        if error <= _EXACT * search.scale:
-            return StolenTwoLayer(network, len(search.units.offsets), extra, ask.spent, error)
-        quiet = patience - 2
-    raise ValueError(
-        f"{max_lines} lines found {len(search.units.offsets)} units and no network like the victim's: "
-        "must be a network of two layers with ReLU; raise max_lines for many units"
-    )
+    return along_lines(search, patience=patience, max_lines=max_lines, again=2)
 
 
 class _Search:
@@ -193,8 +180,8 @@ class _Search:
         values = self.rest(np.vstack([point, point + np.diag(steps)]))
         return ((values[1:] - values[0]) / steps[:, None]).T
 
-    def fit(self) -> tuple[TwoLayer, int, float, np.ndarray]:
-        """The network, its units that stand for the rest, its largest error at fresh inputs, and where it is worst."""
+    def fit(self) -> tuple[StolenTwoLayer | None, np.ndarray]:
+        """The result, None while it is not exact at fresh inputs, and where it is worst."""
         if self._fitted is None:
             flat = self.box.draw(self.rng, 2 * (self.box.size + 1) + _CHECKED)
             self._fitted = flat, self.f(flat)
@@ -204,8 +191,9 @@ class _Search:
         affine = np.linalg.lstsq(rows[_CHECKED:], rest[_CHECKED:], rcond=None)[0].T
         off = np.abs(rest - rows @ affine.T).max(1)
         network, extra = assembled(self.units, affine[:, :-1], affine[:, -1], tolerance=1e-4)
-        fresh = np.abs(network(flat[:_CHECKED]) - values[:_CHECKED]).max()
-        return network, extra, float(fresh), flat[int(off.argmax())]
+        error = float(np.abs(network(flat[:_CHECKED]) - values[:_CHECKED]).max())
+        found = StolenTwoLayer(network, len(self.units.offsets), extra, self.ask.spent, error)
+        return (found if error <= _EXACT * self.scale else None), flat[int(off.argmax())]
 
 
 def _outputs(responses: Any, count: int, logits: bool) -> np.ndarray:
